@@ -1,0 +1,277 @@
+"""What a caller may ask: one typed action each, and the door through which all of them come in, once checked."""
+
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from hashlib import sha256
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.events import Personal
+from dealtrail.domain.money import Money, money
+from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, shaped
+from dealtrail.domain.times import instant, moment, parse_date, parse_time
+
+Version = Annotated[int, Meta(ge=0, le=2**53)]
+AttributeMap = Annotated[
+    dict[Word, Annotated[str, Meta(max_length=10_000)] | int | float | bool | None], Meta(max_length=500)
+]
+PersonalMap = Annotated[dict[Word, Prose], Meta(max_length=200)]
+
+
+class Action(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="action", tag="action"):
+    """What every action may carry: when it happened, by whom, an idempotency key, and the version expected."""
+
+    at: datetime | None = None
+    by: Word | None = None
+    id: DealId | None = None
+    expected_version: Version | None = None
+
+
+class DealAction(Action, frozen=True, kw_only=True, tag="deal_action"):
+    """An action on a deal."""
+
+    deal: DealId
+    personal: PersonalMap | None = None
+
+
+class DefinePipeline(Action, frozen=True, kw_only=True, tag="define_pipeline"):
+    """Define a new pipeline by its stages, in order."""
+
+    pipeline: Key
+    stages: Any
+    name: Word | None = None
+
+
+class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline"):
+    """Record the next definition of a pipeline as a whole, and what becomes of the old stages."""
+
+    pipeline: Key
+    stages: Any
+    moves: Any = None
+
+
+class OpenDeal(DealAction, frozen=True, kw_only=True, tag="open_deal"):
+    """Open a deal in a pipeline; without `deal` it is called as its `id`, or gets one made."""
+
+    deal: DealId | None = None  # type: ignore[assignment]  # made where it is not given
+    pipeline: Key
+    stage: Key | None = None
+    subject: DealId | None = None
+    title: Prose | None = None
+    value: Money | None = None
+    owner: Word | None = None
+    source: Word | None = None
+    expected_close: date | None = None
+    attributes: AttributeMap | None = None
+
+
+class MoveDeal(DealAction, frozen=True, kw_only=True, tag="move_deal"):
+    """Move a deal to another stage, forward or back."""
+
+    stage: Key
+
+
+class ChangeValue(DealAction, frozen=True, kw_only=True, tag="change_value"):
+    """Give a deal another value, or none."""
+
+    value: Money | None
+
+
+class AssignDeal(DealAction, frozen=True, kw_only=True, tag="assign_deal"):
+    """Give a deal another owner, or none."""
+
+    owner: Word | None
+
+
+class ChangeExpectedClose(DealAction, frozen=True, kw_only=True, tag="change_expected_close"):
+    """Change the date on which a deal should close, or take it away."""
+
+    expected_close: date | None
+
+
+class SetAttributes(DealAction, frozen=True, kw_only=True, tag="set_attributes"):
+    """Set attributes of a deal; null removes one, those not named stay."""
+
+    attributes: AttributeMap
+
+
+class CompleteAction(DealAction, frozen=True, kw_only=True, tag="complete_action"):
+    """Complete a sales-process action of the deal's current stage."""
+
+    key: Key
+
+
+class LogActivity(DealAction, frozen=True, kw_only=True, tag="log_activity"):
+    """Log a call, a mail, a meeting."""
+
+    kind: Word
+    note: Prose | None = None
+
+
+class WinDeal(DealAction, frozen=True, kw_only=True, tag="win_deal"):
+    """Win a deal, perhaps at another value."""
+
+    value: Money | None = None
+
+
+class LoseDeal(DealAction, frozen=True, kw_only=True, tag="lose_deal"):
+    """Lose a deal."""
+
+    reason: Reason | None = None
+
+
+class DisqualifyDeal(DealAction, frozen=True, kw_only=True, tag="disqualify_deal"):
+    """Say that a deal turned out not to be one."""
+
+    reason: Reason | None = None
+
+
+class ReopenDeal(DealAction, frozen=True, kw_only=True, tag="reopen_deal"):
+    """Open a closed deal again, in the stage that it left from or another."""
+
+    stage: Key | None = None
+
+
+class TransferDeal(DealAction, frozen=True, kw_only=True, tag="transfer_deal"):
+    """Put a deal into another pipeline."""
+
+    pipeline: Key
+    stage: Key | None = None
+
+
+class MergeDeal(DealAction, frozen=True, kw_only=True, tag="merge_deal"):
+    """Say that a deal is the same as another, which stays."""
+
+    into: DealId
+
+
+class Retract(DealAction, frozen=True, kw_only=True, tag="retract"):
+    """Take back an event of a deal that was recorded by mistake."""
+
+    version: Version
+    reason: Reason
+
+
+class Amend(DealAction, frozen=True, kw_only=True, tag="amend"):
+    """Correct an event of a deal: the fields named in `changes` replace its own; `at` moves it in time.
+
+    As JSON the changes stand among the other fields: `{"action": "amend", "deal": "D-1", "version": 2, "stage": "won"}`.
+    """
+
+    version: Version
+    changes: dict[str, Any] = {}
+
+
+AnyAction = (
+    DefinePipeline
+    | RedefinePipeline
+    | OpenDeal
+    | MoveDeal
+    | ChangeValue
+    | AssignDeal
+    | ChangeExpectedClose
+    | SetAttributes
+    | CompleteAction
+    | LogActivity
+    | WinDeal
+    | LoseDeal
+    | DisqualifyDeal
+    | ReopenDeal
+    | TransferDeal
+    | MergeDeal
+    | Retract
+    | Amend
+)
+KINDS: dict[str, type[Action]] = {kind.__struct_config__.tag: kind for kind in AnyAction.__args__}
+PERSONAL = ("title", "note", "personal")
+
+
+def parse_action(given: Mapping[str, Any] | Action) -> Any:
+    """An action as it came in (a dict or a typed one), checked once: from here on it is trusted.
+
+    Errors: unknown_action, and those of each field (see `docs/reference.md`).
+    """
+    if isinstance(given, Action):
+        given = _flat(given)
+    if not isinstance(given, Mapping):
+        raise error("invalid_field", None, why="an action is an object such as {'action': 'open_deal', ...}")
+    name = given.get("action")
+    if name is None:
+        raise error("missing_field", "action")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise error("unknown_action", "action", given=name, nearest=nearest(name, KINDS))
+    plain = dict(given)
+    for field, parse in _PARSERS.items():
+        if plain.get(field) is not None and (field in kind.__struct_fields__ or kind is Amend):
+            plain[field] = parse(plain[field], field)
+    if kind is Amend:
+        plain = _with_changes(plain)
+    action: Action = shaped(plain, kind)
+    _limit_numbers(getattr(action, "attributes", None))
+    return action
+
+
+def parse_like(kind: type[Action], plain: dict[str, Any]) -> Any:
+    """An action that an amendment made from an event: of a known kind, from trusted and named fields together."""
+    return parse_action(plain | {"action": kind.__struct_config__.tag})
+
+
+def personal_part(action: Any) -> Personal | None:
+    """The personal part of an action, apart from the rest."""
+    part = Personal(*(getattr(action, field, None) or None for field in PERSONAL))
+    return part if part != Personal() else None
+
+
+def request_digest(action: Action) -> bytes:
+    """What an action asks, as a digest: the same content has the same one.
+
+    `expected_version` is a condition, not content. Of the personal part only the names of its fields are digested:
+    a digest of a short text would let it be guessed after it was forgotten.
+    """
+    plain = {name: value for name, value in _flat(action).items() if value is not None and name != "expected_version"}
+    named = sorted(name for name in PERSONAL if name in plain)
+    for name in named:
+        del plain[name]
+    if action.at is not None:
+        plain["at"] = instant(action.at)
+    return sha256(msgspec.json.encode([plain, named], order="sorted")).digest()
+
+
+def _flat(action: Action) -> dict[str, Any]:
+    """A typed action in the shape that it has as JSON."""
+    plain: dict[str, Any] = {"action": action.__struct_config__.tag} | msgspec.structs.asdict(action)
+    if isinstance(action, Amend):
+        plain |= plain.pop("changes")
+    return plain
+
+
+def _with_changes(plain: dict[str, Any]) -> dict[str, Any]:
+    """The flat shape of an amendment as its struct: the fields of the event that it amends under `changes`."""
+    own = {"action", "deal", "version", "at", "by", "id", "expected_version"}
+    changes = {name: value for name, value in plain.items() if name not in own}
+    return {name: value for name, value in plain.items() if name in own} | {"changes": changes}
+
+
+def _time(given: object, field: str) -> datetime:
+    return moment(parse_time(given, field))
+
+
+_PARSERS: dict[str, Any] = {"at": _time, "value": money, "expected_close": parse_date}
+
+
+def _limit_numbers(attributes: Mapping[str, Scalar | None] | None) -> None:
+    """Refuse the numbers that a file or another program would not give back as they were."""
+    for name, value in (attributes or {}).items():
+        where = f"attributes.{name}"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise error("invalid_field", where, why="a number is finite")
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise error("invalid_field", where, why="a whole number has at most 18 digits")
+        if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise error("invalid_field", where, why="a text holds no NUL and no half characters")

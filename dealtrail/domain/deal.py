@@ -1,0 +1,300 @@
+"""A deal: its timeline, the fold of its events into a state, and the rules that an event must keep."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from dealtrail.domain.definitions import Attributes, Basis, Definition, Pipeline
+from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.domain.events import (
+    ActionCompleted,
+    ActivityLogged,
+    AttributesSet,
+    DealAssigned,
+    DealDisqualified,
+    DealEvent,
+    DealLost,
+    DealMerged,
+    DealOpened,
+    DealReopened,
+    DealTransferred,
+    DealWon,
+    Entry,
+    EventRetracted,
+    ExpectedCloseChanged,
+    StageEntered,
+    ValueChanged,
+)
+from dealtrail.domain.money import Money
+from dealtrail.domain.times import Instant, moment
+
+Status = Literal["open", "won", "lost", "disqualified", "merged"]
+Begun = Literal["opened", "moved", "reopened", "transferred"]
+Pipelines = Mapping[str, Pipeline]
+
+
+class Placed(NamedTuple):
+    """An entry at its place in a timeline: by when it occurred, then by the position of what it stands for."""
+
+    occurred_at: Instant
+    root: int
+    entry: Entry
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """A stay in a stage, as recorded: where, since when, begun by what, and the deal just after it began."""
+
+    pipeline: str
+    definition: int
+    stage: str
+    at: Instant
+    root: int
+    begun: Begun
+    basis: Basis
+
+
+class State(msgspec.Struct, frozen=True):
+    """A deal at a moment: the fold of its timeline up to then."""
+
+    status: Status
+    visit: Visit
+    opened_at: Instant
+    subject: str
+    value: Money | None
+    owner: str | None
+    source: str | None
+    expected_close: date | None
+    attributes: Attributes
+    completed: tuple[str, ...] = ()
+    closed_at: Instant | None = None
+    reason: str | None = None
+    merged_into: str | None = None
+
+    @property
+    def pipeline(self) -> str:
+        """The pipeline that the deal is in."""
+        return self.visit.pipeline
+
+
+def timeline(entries: Iterable[Entry]) -> list[Placed]:
+    """The entries that count, in their order: none that was retracted, and no retraction.
+
+    An entry that amends another stands at the position of the one that it replaces.
+    """
+    retracted: set[int] = set()
+    roots: dict[int, int] = {}
+    for entry in entries:
+        roots[entry.version] = entry.position if entry.amends is None else roots[entry.amends]
+        if isinstance(entry.event, EventRetracted):
+            retracted.add(entry.version)
+            retracted.add(entry.event.version)
+    return sorted(
+        Placed(entry.occurred_at, roots[entry.version], entry) for entry in entries if entry.version not in retracted
+    )
+
+
+def fold(placed: Iterable[Placed]) -> State | None:
+    """The state after a timeline; None after none."""
+    state: State | None = None
+    for place in placed:
+        state = evolve(state, place)
+    return state
+
+
+def evolve(state: State | None, place: Placed) -> State:
+    """The state after one more event of the timeline."""
+    at, event = place.occurred_at, place.entry.event
+    if isinstance(event, DealOpened):
+        return _opened(event, place)
+    assert state is not None  # noqa: S101  the opening comes first: every timeline was judged before it was recorded
+    replace = msgspec.structs.replace
+    match event:
+        case StageEntered():
+            return _visiting(state, event, place, "moved")
+        case ValueChanged(value):
+            return replace(state, value=value)
+        case DealAssigned(owner):
+            return replace(state, owner=owner)
+        case ExpectedCloseChanged(expected_close):
+            return replace(state, expected_close=expected_close)
+        case AttributesSet(attributes):
+            merged = {**state.attributes, **attributes}
+            return replace(state, attributes={k: v for k, v in merged.items() if v is not None})
+        case ActionCompleted(key=key):
+            return state if key in state.completed else replace(state, completed=(*state.completed, key))
+        case ActivityLogged():
+            return state
+        case DealWon(value=value):
+            return replace(state, status="won", closed_at=at, reason=None, value=value or state.value)
+        case DealLost(reason):
+            return replace(state, status="lost", closed_at=at, reason=reason)
+        case DealDisqualified(reason):
+            return replace(state, status="disqualified", closed_at=at, reason=reason)
+        case DealReopened():
+            opened = replace(state, status="open", closed_at=None, reason=None)
+            return _visiting(opened, event, place, "reopened")
+        case DealTransferred():
+            return _visiting(state, event, place, "transferred")
+        case DealMerged(into):
+            return replace(state, status="merged", closed_at=at, reason=None, merged_into=into)
+    raise AssertionError(f"{type(event).__name__} is no event of a timeline")
+
+
+def _opened(event: DealOpened, place: Placed) -> State:
+    basis = Basis(event.value, event.owner, event.source, event.attributes)
+    visit = Visit(event.pipeline, event.definition, event.stage, place.occurred_at, place.root, "opened", basis)
+    return State(
+        status="open",
+        visit=visit,
+        opened_at=place.occurred_at,
+        subject=event.subject,
+        value=event.value,
+        owner=event.owner,
+        source=event.source,
+        expected_close=event.expected_close,
+        attributes=event.attributes,
+    )
+
+
+def _visiting(state: State, event: StageEntered | DealReopened | DealTransferred, place: Placed, begun: Begun) -> State:
+    basis = Basis(state.value, state.owner, state.source, state.attributes)
+    visit = Visit(event.pipeline, event.definition, event.stage, place.occurred_at, place.root, begun, basis)
+    return msgspec.structs.replace(state, visit=visit, completed=())
+
+
+def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: str = "") -> None:
+    """Refuse an event that breaks a rule on the state just before it; `when` says which, where it is an older one.
+
+    Errors: deal_merged, deal_not_open, deal_not_closed, other_pipeline, same_pipeline, already_in_stage,
+    action_not_in_stage, required_action_missing.
+    """
+    event = place.entry.event
+    judge_status(deal, state, event, when)
+    if isinstance(event, DealTransferred):
+        if event.pipeline == state.pipeline:
+            raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline, when=when)
+        return
+    if not isinstance(event, StageEntered | ActionCompleted | DealWon | DealReopened):
+        return
+    if event.pipeline != state.pipeline:
+        raise error("other_pipeline", "pipeline", deal=deal, pipeline=state.pipeline, stored=event.pipeline, when=when)
+    if isinstance(event, DealReopened):
+        return
+    pipeline = pipelines[event.pipeline]
+    under = pipeline.version(max(state.visit.definition, event.definition))
+    here = read(pipeline, state.visit, under.version)
+    if isinstance(event, ActionCompleted):
+        known = [action.key for action in under.stage(here).actions]
+        if event.key not in known:
+            raise error("action_not_in_stage", "key", key=event.key, stage=here, known=", ".join(known) or "none")
+        return
+    if isinstance(event, StageEntered):
+        there = read(pipeline, evolve(state, place).visit, under.version)
+        if there == here:
+            raise error("already_in_stage", "stage", deal=deal, stage=here, when=when)
+        if under.index(there) < under.index(here):
+            return
+    missing = _missing_actions(state, under, here)
+    if missing:
+        raise error("required_action_missing", "key", deal=deal, stage=here, missing=", ".join(missing), when=when)
+
+
+def judge_status(deal: str, state: State, event: DealEvent | Any, when: str = "") -> None:
+    """Refuse an event that the status of the deal does not allow.
+
+    Errors: deal_merged, deal_not_open, deal_not_closed.
+    """
+    if state.status == "merged":
+        raise error("deal_merged", "deal", deal=deal, into=state.merged_into, when=when)
+    if isinstance(event, DealReopened):
+        if state.status == "open":
+            raise error("deal_not_closed", "deal", deal=deal, when=when)
+    elif isinstance(event, _NEED_OPEN) and state.status != "open":
+        raise error("deal_not_open", "deal", deal=deal, status=state.status, when=when)
+
+
+_NEED_OPEN = (
+    StageEntered,
+    ExpectedCloseChanged,
+    ActionCompleted,
+    DealWon,
+    DealLost,
+    DealDisqualified,
+    DealTransferred,
+)
+
+
+def judge_timeline(deal: str, placed: list[Placed], pipelines: Pipelines, recorded: int) -> State:
+    """The state after a whole timeline in which every rule holds; entries after version `recorded` are the new ones.
+
+    Errors: before_opening, and as `judge`; the first event that breaks a rule gives the code.
+    """
+    opening = next(place for place in placed if isinstance(place.entry.event, DealOpened))
+    if opening is not placed[0]:
+        raise before_opening(deal, opening.occurred_at, _when(placed[0], recorded))
+    state = evolve(None, opening)
+    for place in placed[1:]:
+        judge(deal, state, place, pipelines, _when(place, recorded))
+        state = evolve(state, place)
+    return state
+
+
+def before_opening(deal: str, opened: Instant, when: str = "") -> DealtrailError:
+    """The refusal of something that would occur before the deal."""
+    return error("before_opening", "at", deal=deal, opened=_shown(opened), when=when)
+
+
+def _when(place: Placed, recorded: int) -> str:
+    """Which older event would break, and when it occurs; nothing for a new one."""
+    if place.entry.version > recorded:
+        return ""
+    return f" when its event {place.entry.version} occurs ({_shown(place.occurred_at)})"
+
+
+def read(pipeline: Pipeline, visit: Visit, under: int) -> str:
+    """The stage of a visit, read under a version."""
+    return pipeline.read(visit.stage, visit.definition, under, visit.basis)
+
+
+def _missing_actions(state: State, under: Definition, stage: str) -> list[str]:
+    """The required actions of a stage that were not completed since the deal was last put into a stage."""
+    return [a.key for a in under.stage(stage).actions if a.required and a.key not in state.completed]
+
+
+def _shown(at: Instant) -> str:
+    return moment(at).isoformat().replace("+00:00", "Z")
+
+
+class Deal(msgspec.Struct, frozen=True):
+    """A deal as the log knows it: all its entries, the timeline that counts, and the state after it."""
+
+    id: str
+    entries: tuple[Entry, ...]
+    placed: tuple[Placed, ...]
+    state: State
+
+    @classmethod
+    def of(cls, deal: str, entries: Iterable[Entry]) -> "Deal":
+        """A deal from its entries, version 1 first."""
+        known = tuple(entries)
+        placed = tuple(timeline(known))
+        state = fold(placed)
+        assert state is not None  # noqa: S101  an opening is never retracted, only amended
+        return cls(deal, known, placed, state)
+
+    @property
+    def version(self) -> int:
+        """How many events of the deal were recorded."""
+        return len(self.entries)
+
+    def followed_by(self, entries: Iterable[Entry]) -> "Deal":
+        """The deal after more entries; one that comes last in business time is folded alone."""
+        new = tuple(entries)
+        if len(new) == 1 and new[0].amends is None and not isinstance(new[0].event, EventRetracted):
+            place = Placed(new[0].occurred_at, new[0].position, new[0])
+            if place > self.placed[-1]:
+                state = evolve(self.state, place)
+                return Deal(self.id, (*self.entries, *new), (*self.placed, place), state)
+        return Deal.of(self.id, (*self.entries, *new))

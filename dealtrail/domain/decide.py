@@ -1,0 +1,429 @@
+"""Deciding: an action, and what is known when its turn comes, become entries of the log, or a refusal."""
+
+from bisect import bisect_right
+from typing import Any, Protocol
+
+import msgspec
+
+from dealtrail.domain.actions import (
+    PERSONAL,
+    Action,
+    Amend,
+    AssignDeal,
+    ChangeExpectedClose,
+    ChangeValue,
+    CompleteAction,
+    DealAction,
+    DefinePipeline,
+    DisqualifyDeal,
+    LogActivity,
+    LoseDeal,
+    MergeDeal,
+    MoveDeal,
+    OpenDeal,
+    RedefinePipeline,
+    ReopenDeal,
+    Retract,
+    SetAttributes,
+    TransferDeal,
+    WinDeal,
+    parse_like,
+    personal_part,
+    request_digest,
+)
+from dealtrail.domain.deal import (
+    Deal,
+    Pipelines,
+    Placed,
+    State,
+    before_opening,
+    fold,
+    judge,
+    judge_status,
+    judge_timeline,
+    read,
+    timeline,
+)
+from dealtrail.domain.definitions import Definition, Pipeline, parse_stages
+from dealtrail.domain.errors import DealtrailError, error, nearest
+from dealtrail.domain.events import (
+    ActionCompleted,
+    ActivityLogged,
+    AttributesSet,
+    DealAssigned,
+    DealDisqualified,
+    DealEvent,
+    DealLost,
+    DealMerged,
+    DealOpened,
+    DealReopened,
+    DealTransferred,
+    DealWon,
+    Entry,
+    Event,
+    EventRetracted,
+    ExpectedCloseChanged,
+    Personal,
+    PipelineDefined,
+    PipelineRedefined,
+    StageEntered,
+    ValueChanged,
+)
+from dealtrail.domain.times import Instant, instant, moment
+
+_ACTION_OF: dict[type[Any], type[DealAction]] = {
+    DealOpened: OpenDeal,
+    StageEntered: MoveDeal,
+    ValueChanged: ChangeValue,
+    DealAssigned: AssignDeal,
+    ExpectedCloseChanged: ChangeExpectedClose,
+    AttributesSet: SetAttributes,
+    ActionCompleted: CompleteAction,
+    ActivityLogged: LogActivity,
+    DealWon: WinDeal,
+    DealLost: LoseDeal,
+    DealDisqualified: DisqualifyDeal,
+    DealReopened: ReopenDeal,
+    DealTransferred: TransferDeal,
+    DealMerged: MergeDeal,
+}
+
+
+class Known(Protocol):
+    """What an action may be judged on: everything recorded before it."""
+
+    @property
+    def pipelines(self) -> Pipelines:
+        """Every pipeline with its definitions."""
+        ...
+
+    def deal(self, deal: str) -> Deal | None:
+        """A deal, or None where no event of it was ever recorded."""
+        ...
+
+    def recorded(self, stream: str, id: str) -> Entry | None:
+        """The entry that an action of that idempotency key left in a stream."""
+        ...
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """When and where an action is recorded: its recorded_at, the next log position, and an id for a new deal."""
+
+    recorded_at: Instant
+    position: int
+    new_deal: str
+
+
+def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
+    """The entries that an action adds to the log; the very entry of the first time where its `id` was used before.
+
+    Whoever records them tells the two apart by the position: one before `turn.position` stands in the log already.
+    Errors: every rule of `docs/reference.md`, its code in the table of refusals.
+    """
+    if isinstance(action, DefinePipeline | RedefinePipeline):
+        return _decide_pipeline(action, known, turn)
+    assert isinstance(action, DealAction)  # noqa: S101
+    return _decide_deal(action, known, turn)
+
+
+def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
+    pipeline = known.pipelines.get(action.pipeline)
+    if isinstance(action, RedefinePipeline) and pipeline is None:
+        raise _unknown_pipeline(action.pipeline, known)
+    stream = f"pipeline:{action.pipeline}"
+    first = _first_time(action, stream, known)
+    if first is not None:
+        return [first]
+    if isinstance(action, DefinePipeline) and pipeline is not None:
+        raise error("pipeline_exists", "pipeline", pipeline=action.pipeline)
+    version = len(pipeline.definitions) if pipeline else 0
+    _expect(action, version)
+    at = _occurred_at(action, turn)
+    event: Event
+    if pipeline is None:
+        event = PipelineDefined(action.name or action.pipeline, parse_stages(action.stages))  # type: ignore[union-attr]
+    else:
+        if at < pipeline.latest.occurred_at:
+            raise error("definition_before_previous", "at", previous=pipeline.latest.version)
+        moves = action.moves if isinstance(action, RedefinePipeline) else None
+        latest = pipeline.followed_by(action.stages, moves, at, turn.position, turn.recorded_at).latest
+        event = PipelineRedefined(latest.stages, latest.moves)
+    return [_entry(stream, version + 1, turn, at, event, action)]
+
+
+def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
+    """A pipeline after one more entry of its stream."""
+    event = entry.event
+    coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
+    if isinstance(event, PipelineDefined):
+        key = entry.stream.removeprefix("pipeline:")
+        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}),))
+    assert pipeline is not None  # noqa: S101
+    assert isinstance(event, PipelineRedefined)  # noqa: S101
+    definition = Definition(*coordinates, event.stages, event.moves)
+    return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
+
+
+def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
+    if isinstance(action, OpenDeal):
+        return _open(action, known, turn)
+    deal = known.deal(action.deal)
+    if deal is None:
+        raise error("unknown_deal", "deal", deal=action.deal)
+    stream = f"deal:{deal.id}"
+    first = _first_time(action, stream, known)
+    if first is not None:
+        return [first]
+    _expect(action, deal.version)
+    at = _occurred_at(action, turn)
+    if isinstance(action, Retract):
+        return _retract(action, deal, known, turn, at)
+    if isinstance(action, Amend):
+        return _amend(action, deal, known, turn)
+    place = _new_event(action, deal.placed, deal.id, known, at, turn.position)
+    entry = _entry(stream, deal.version + 1, turn, at, place, action)
+    _judge_with(deal, entry, known)
+    return [entry]
+
+
+def _open(action: OpenDeal, known: Known, turn: Turn) -> list[Entry]:
+    name = action.deal or action.id or turn.new_deal
+    stream = f"deal:{name}"
+    first = _first_time(action, stream, known)
+    if first is not None:
+        return [first]
+    if known.deal(name) is not None:
+        raise error("deal_exists", "deal", deal=name)
+    _expect(action, 0)
+    at = _occurred_at(action, turn)
+    return [_entry(stream, 1, turn, at, _opening(action, name, known, at), action)]
+
+
+def _retract(action: Retract, deal: Deal, known: Known, turn: Turn, at: Instant) -> list[Entry]:
+    old = _standing(deal, action.version)
+    if isinstance(old.event, DealOpened):
+        raise error("is_opening", "version", deal=deal.id, version=action.version)
+    event = EventRetracted(action.version, action.reason)
+    entry = _entry(f"deal:{deal.id}", deal.version + 1, turn, at, event, action)
+    judge_timeline(deal.id, timeline((*deal.entries, entry)), known.pipelines, deal.version)
+    return [entry]
+
+
+def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
+    """One step of two: the old event retracted, the new one recorded and judged in its place."""
+    old = _standing(deal, action.version)
+    kind = _ACTION_OF[type(old.event)]
+    if "pipeline" in action.changes:
+        raise error("pipeline_not_amendable", "pipeline")
+    for name in action.changes:
+        if name not in kind.__struct_fields__:
+            raise error("unknown_field", name[:100])
+    changed = parse_like(kind, _as_action(old, deal.id) | action.changes)
+    at = old.occurred_at if action.at is None else instant(action.at)
+    retraction = Entry(
+        stream=f"deal:{deal.id}",
+        version=deal.version + 1,
+        position=turn.position,
+        recorded_at=turn.recorded_at,
+        occurred_at=turn.recorded_at,
+        event=EventRetracted(action.version, None),
+        by=action.by,
+    )
+    root = next(place.root for place in deal.placed if place.entry.version == action.version)
+    others = tuple(place for place in deal.placed if place.entry.version != action.version)
+    if isinstance(changed, OpenDeal):
+        event: DealEvent = _opening(changed, deal.id, known, at)
+    else:
+        event = _new_event(changed, others, deal.id, known, at, root)
+    entry = msgspec.structs.replace(
+        _entry(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
+        position=turn.position + 1,
+        amends=action.version,
+        personal=personal_part(changed),
+    )
+    placed = timeline((*deal.entries, retraction, entry))
+    judge_timeline(deal.id, placed, known.pipelines, deal.version)
+    return [retraction, entry]
+
+
+def _judge_with(deal: Deal, entry: Entry, known: Known) -> None:
+    """Judge a new entry in its place, and every event that comes after it there."""
+    new = Placed(entry.occurred_at, entry.position, entry)
+    if new > deal.placed[-1]:
+        judge(deal.id, deal.state, new, known.pipelines)
+    else:
+        judge_timeline(deal.id, sorted((*deal.placed, new)), known.pipelines, deal.version)
+
+
+def _new_event(
+    action: DealAction, placed: tuple[Placed, ...], deal: str, known: Known, at: Instant, root: int
+) -> DealEvent:
+    """The event of an action that would stand at (at, root) of a timeline: its status judged, its stage looked up."""
+    state = fold(placed[: bisect_right(placed, (at, root), key=lambda p: (p.occurred_at, p.root))])
+    if state is None:
+        raise before_opening(deal, placed[0].occurred_at)
+    return _event(action, deal, state, known, at)
+
+
+def _event(action: DealAction, deal: str, state: State, known: Known, at: Instant) -> DealEvent:
+    """The event of an action on a deal in a state; what it says of stages and definitions is looked up here."""
+    pipeline = known.pipelines[state.pipeline]
+    definition = pipeline.in_force(at)
+    here = (pipeline.key, definition.version)
+    event: DealEvent
+    match action:
+        case MoveDeal():
+            event = StageEntered(*here, action.stage)
+        case ChangeValue():
+            event = ValueChanged(action.value)
+        case AssignDeal():
+            event = DealAssigned(action.owner)
+        case ChangeExpectedClose():
+            event = ExpectedCloseChanged(action.expected_close)
+        case SetAttributes():
+            event = AttributesSet(action.attributes)
+        case CompleteAction():
+            event = ActionCompleted(*here, action.key)
+        case LogActivity():
+            event = ActivityLogged(action.kind)
+        case WinDeal():
+            event = DealWon(*here, action.value)
+        case LoseDeal():
+            event = DealLost(action.reason)
+        case DisqualifyDeal():
+            event = DealDisqualified(action.reason)
+        case ReopenDeal():
+            event = DealReopened(*here, action.stage or read(pipeline, state.visit, definition.version))
+        case TransferDeal():
+            event = DealTransferred(action.pipeline, 0, action.stage or "")
+        case MergeDeal():
+            event = DealMerged(action.into)
+        case _:
+            raise AssertionError(f"{type(action).__name__} has no event of its own")
+    judge_status(deal, state, event)
+    match event:
+        case StageEntered() | DealReopened():
+            _known_stage(pipeline, definition, event.stage)
+        case DealTransferred():
+            event = _transfer(event, deal, state, known, at)
+        case DealMerged():
+            _judge_merge(deal, event.into, known)
+    return event
+
+
+def _transfer(event: DealTransferred, deal: str, state: State, known: Known, at: Instant) -> DealTransferred:
+    target = known.pipelines.get(event.pipeline)
+    if target is None:
+        raise _unknown_pipeline(event.pipeline, known)
+    if event.pipeline == state.pipeline:
+        raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline)
+    return DealTransferred(event.pipeline, *_first_or_named(target, event.stage, at))
+
+
+def _opening(action: OpenDeal, deal: str, known: Known, at: Instant) -> DealOpened:
+    pipeline = known.pipelines.get(action.pipeline)
+    if pipeline is None:
+        raise _unknown_pipeline(action.pipeline, known)
+    return DealOpened(
+        action.pipeline,
+        *_first_or_named(pipeline, action.stage, at),
+        subject=action.subject or deal,
+        value=action.value,
+        owner=action.owner,
+        source=action.source,
+        expected_close=action.expected_close,
+        attributes={k: v for k, v in (action.attributes or {}).items() if v is not None},
+    )
+
+
+def _first_or_named(pipeline: Pipeline, stage: str | None, at: Instant) -> tuple[int, str]:
+    """The version in force and its stage of that key, by default its first."""
+    definition = pipeline.in_force(at)
+    if stage:
+        _known_stage(pipeline, definition, stage)
+    return definition.version, stage or definition.stages[0].key
+
+
+def _judge_merge(deal: str, into: str, known: Known) -> None:
+    if into == deal:
+        raise error("merge_into_itself", "into", deal=deal)
+    target = known.deal(into)
+    if target is None:
+        raise error("merge_into_unknown", "into", into=into)
+    if target.state.status == "merged":
+        raise error("merge_into_merged", "into", into=into)
+
+
+def _known_stage(pipeline: Pipeline, definition: Definition, stage: str) -> None:
+    if not definition.has(stage):
+        raise pipeline.unknown_stage(stage, definition)
+
+
+def _standing(deal: Deal, version: int) -> Entry:
+    """An event that can still be retracted or amended."""
+    if not 1 <= version <= deal.version:
+        raise error("unknown_version", "version", deal=deal.id, version=version)
+    entry = deal.entries[version - 1]
+    if isinstance(entry.event, EventRetracted):
+        raise error("is_retraction", "version", deal=deal.id, version=version)
+    if all(place.entry.version != version for place in deal.placed):
+        raise error("already_retracted", "version", deal=deal.id, version=version)
+    return entry
+
+
+def _as_action(entry: Entry, deal: str) -> dict[str, Any]:
+    """The fields of an event, and its personal part, in the shape of the action that made it."""
+    kind = _ACTION_OF[type(entry.event)]
+    own = msgspec.structs.asdict(entry.event)
+    if entry.personal is not None:
+        own |= {name: getattr(entry.personal, name) for name in PERSONAL}
+    return {name: value for name, value in own.items() if name in kind.__struct_fields__} | {"deal": deal}
+
+
+def _first_time(action: Action, stream: str, known: Known) -> Entry | None:
+    """The entry of the first time that this very action was recorded. Errors: id_reused."""
+    if action.id is None:
+        return None
+    entry = known.recorded(stream, action.id)
+    if entry is None:
+        return None
+    given = action.changes if isinstance(action, Amend) else {n: getattr(action, n, None) for n in PERSONAL}
+    stored = entry.personal or Personal()
+    same_person = all((getattr(stored, n) or None) == (given[n] or None) for n in PERSONAL if given.get(n) is not None)
+    if entry.request != request_digest(action) or not same_person:
+        raise error("id_reused", "id", id=action.id, version=entry.version)
+    return entry
+
+
+def _expect(action: Action, version: int) -> None:
+    if action.expected_version is not None and action.expected_version != version:
+        raise error("conflict", "expected_version", expected=action.expected_version, version=version)
+
+
+def _occurred_at(action: Action, turn: Turn) -> Instant:
+    """When the action says that it happened; now, where it does not say. Errors: future_time."""
+    if action.at is None:
+        return turn.recorded_at
+    at = instant(action.at)
+    if at > turn.recorded_at:
+        raise error("future_time", "at", now=moment(turn.recorded_at).isoformat())
+    return at
+
+
+def _entry(stream: str, version: int, turn: Turn, at: Instant, event: Event, action: Action) -> Entry:
+    return Entry(
+        stream=stream,
+        version=version,
+        position=turn.position,
+        recorded_at=turn.recorded_at,
+        occurred_at=at,
+        event=event,
+        by=action.by,
+        id=action.id,
+        request=None if action.id is None else request_digest(action),
+        personal=None if isinstance(action, Amend | DefinePipeline | RedefinePipeline) else personal_part(action),
+    )
+
+
+def _unknown_pipeline(key: str, known: Known) -> DealtrailError:
+    return error("unknown_pipeline", "pipeline", pipeline=key, nearest=nearest(key, known.pipelines))

@@ -1,0 +1,167 @@
+"""The one tree of errors, and the table of every code with its sentence.
+
+DealtrailError
+├── InvalidInput      what came in is not of the right shape
+├── Refused           a rule of the pipeline or of the deal does not allow it
+│   └── Conflict      somebody else was quicker: read again, then retry
+└── StoreError        the files are busy, damaged, foreign or newer than this code
+"""
+
+from typing import Any
+
+
+class DealtrailError(Exception):
+    """Every error of this package: `code` is stable, `message` says what to do, `field` is the one at fault."""
+
+    def __init__(self, code: str, message: str, field: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.field = field
+        self.facts = facts
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restored, (type(self), self.code, self.message, self.field, self.facts))
+
+
+class InvalidInput(DealtrailError):
+    """What came in is not of the right shape."""
+
+
+class Refused(DealtrailError):
+    """A rule of the pipeline or of the deal does not allow it; nothing was recorded."""
+
+
+class Conflict(Refused):
+    """The deal or pipeline is no longer at the version that the caller expected: read it again, then retry."""
+
+
+class StoreError(DealtrailError):
+    """The files of the store are busy, damaged, foreign or newer than this code."""
+
+
+_INPUT: dict[str, str] = {
+    "bare_date": "{field} is a bare date ({given}); give a time with its zone, such as 2026-03-01T09:00:00Z",
+    "duplicate_key": "{field}: the key {given} stands twice; keys are unique",
+    "invalid_amount": "{field}: {given} is no amount; give a string of at most 15 digits, then at most 6 after "
+    'a point, such as "1200.50"',
+    "invalid_condition": "{field}: {given} is no condition; give field, op and value, such as "
+    '{{"field": "value", "op": "ge", "value": "10000"}}',
+    "invalid_deal": "{field}: {given} is no deal id; give 1 to 255 characters, none of them a control character",
+    "invalid_field": "{field}: {why}",
+    "invalid_group_by": "group_by: {given} is no field to group by; take owner, source, currency or attributes.NAME",
+    "invalid_json": "this is no JSON object: {why}",
+    "invalid_key": "{field}: {given} is no key; give at most 64 of a-z, 0-9, _ and -, beginning with a letter or digit",
+    "invalid_moves": "moves: {field}: give a stage key, or a list of rules of which all but the last have `when`",
+    "invalid_period": "{given} is no period; give 2026, 2026-Q1, 2026-03, 2026-W09, 2026-03-15 or "
+    "2026-01-01..2026-04-01 (the end is excluded and comes after the beginning)",
+    "invalid_time": "{field}: {given} is no time; give an ISO 8601 time with its zone and at most six digits after "
+    "the second, such as 2026-03-01T09:00:00Z",
+    "invalid_tz": "tz: {given} is no time zone; give a name such as Europe/Amsterdam",
+    "invalid_where": "where: {given}; take owner, source, currency or attributes.NAME, and a text, number, boolean "
+    "or null",
+    "missing_field": "{field} is missing; give it",
+    "naive_time": "{field}: {given} has no time zone; add one, such as Z or +01:00",
+    "no_stages": "stages is empty; a pipeline has at least one stage",
+    "reserved_key": "{field}: {given} is an outcome of every pipeline, not a stage; choose another key",
+    "unknown_action": "{given} is no action{nearest}",
+    "unknown_currency": "{field}: {given} is no active ISO 4217 currency with a minor unit",
+    "unknown_field": "{field} is not a field here{nearest}",
+}
+
+_RULES: dict[str, str] = {
+    "action_not_in_stage": "{key} is no sales-process action of stage {stage}; complete one of: {known}",
+    "already_in_stage": "deal {deal} is in stage {stage} already{when}; move it to another stage",
+    "already_retracted": "event {version} of deal {deal} is retracted already; see its history",
+    "before_opening": "nothing of deal {deal} may occur before its opening at {opened}{when}; give a later `at`",
+    "cannot_restate": "version {given} is older than version {in_force}, which was in force; history is restated "
+    "forward only: take {in_force} or later",
+    "deal_exists": "deal {deal} was opened already; choose another id, or record another action for it",
+    "deal_merged": "deal {deal} is merged into {into}{when}; act on that deal, or retract the merge",
+    "deal_not_closed": "deal {deal} is open{when}; only a closed deal can be reopened",
+    "deal_not_open": "deal {deal} is {status}{when}; reopen it first",
+    "definition_before_previous": "`at` is earlier than that of version {previous}; a new version may not come into "
+    "force before the one that it follows",
+    "future_time": "`at` is later than now ({now}); record what has happened",
+    "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
+    "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",
+    "is_retraction": "event {version} of deal {deal} is a retraction itself; record the action anew instead",
+    "merge_into_itself": "deal {deal} cannot be merged into itself; name the deal that stays",
+    "merge_into_merged": "deal {into} is itself merged into another; name the deal that stays",
+    "merge_into_unknown": "there is no deal {into} to merge into; name the deal that stays",
+    "missing_move": "stage {key} is not in the new definition; say in `moves` what becomes of it",
+    "other_pipeline": "deal {deal} would be in pipeline {pipeline}{when}, not in {stored}",
+    "pipeline_exists": "pipeline {pipeline} is defined already; redefine it instead",
+    "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
+    "required_action_missing": "stage {stage} of deal {deal} still requires: {missing}{when}; complete it first",
+    "same_pipeline": "deal {deal} is in pipeline {pipeline} already{when}; move it to a stage instead",
+    "unknown_deal": "there is no deal {deal}{nearest}; open it first",
+    "unknown_definition": "pipeline {pipeline} has no version {given}; the latest is {latest}",
+    "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",
+    "unknown_stage": "{given} is no stage of version {version} of pipeline {pipeline}{nearest}",
+    "unknown_version": "deal {deal} has no event {version}; see its history",
+}
+
+_CONFLICT: dict[str, str] = {
+    "conflict": "expected version {expected}, but it is {version}; read it again, then retry",
+}
+
+_STORE: dict[str, str] = {
+    "busy": "the store is locked by another writer; retry",
+    "damaged": "{path}: {why}; restore it from a backup",
+    "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
+    "not_a_store": "{path} is not a dealtrail store: {why}",
+    "closed": "this trail is closed; open it again",
+}
+
+SENTENCES = _INPUT | _RULES | _CONFLICT | _STORE
+
+
+def error(code: str, field: str | None = None, **facts: Any) -> DealtrailError:
+    """The error of a code, its sentence filled in. Every error of the package is made here."""
+    if code in _RULES:
+        kind: type[DealtrailError] = Refused
+    elif code in _INPUT:
+        kind = InvalidInput
+    else:
+        kind = Conflict if code in _CONFLICT else StoreError
+    shown = {name: _short(value) for name, value in facts.items()}
+    message = SENTENCES[code].format_map(_Facts(shown, field=field or "the input"))
+    return kind(code, message, field, **facts)
+
+
+def nearest(word: object, known: Any) -> str:
+    """`; did you mean X?` for the known word nearest to a mistyped one, or nothing."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(str(word)[:100], [str(k) for k in known], n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+class _Facts(dict[str, str]):
+    """Facts by name; those that tell when or what is near may be left out."""
+
+    def __init__(self, shown: dict[str, str], field: str) -> None:
+        super().__init__(shown)
+        self.setdefault("field", field)
+
+    def __missing__(self, name: str) -> str:
+        if name in ("when", "nearest"):
+            return ""
+        raise KeyError(name)
+
+
+def _short(value: object) -> str:
+    """A value as a message may show it: never longer than a line, whatever came in."""
+    text = str(value) if isinstance(value, str | int) else repr(value)
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _restored(
+    kind: type[DealtrailError], code: str, message: str, field: str | None, facts: dict[str, Any]
+) -> DealtrailError:
+    return kind(code, message, field, **facts)

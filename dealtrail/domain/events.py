@@ -1,0 +1,192 @@
+"""What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
+
+An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
+A new field must be optional; a changed meaning needs a new version of the tag and an upcaster in the store's mapper.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import msgspec
+
+from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
+from dealtrail.domain.money import Money
+from dealtrail.domain.times import Instant
+
+
+class DealOpened(msgspec.Struct, frozen=True):
+    """A deal was opened into a stage."""
+
+    pipeline: str
+    definition: int
+    stage: str
+    subject: str
+    value: Money | None
+    owner: str | None
+    source: str | None
+    expected_close: date | None
+    attributes: Attributes
+
+
+class StageEntered(msgspec.Struct, frozen=True):
+    """A deal was moved into a stage."""
+
+    pipeline: str
+    definition: int
+    stage: str
+
+
+class ValueChanged(msgspec.Struct, frozen=True):
+    """A deal's value became another, or none."""
+
+    value: Money | None
+
+
+class DealAssigned(msgspec.Struct, frozen=True):
+    """A deal got another owner, or none."""
+
+    owner: str | None
+
+
+class ExpectedCloseChanged(msgspec.Struct, frozen=True):
+    """The date on which a deal should close became another, or none."""
+
+    expected_close: date | None
+
+
+class AttributesSet(msgspec.Struct, frozen=True):
+    """Attributes were set; null removed one."""
+
+    attributes: Mapping[str, Scalar | None]
+
+
+class ActionCompleted(msgspec.Struct, frozen=True):
+    """A sales-process action of the current stage was completed."""
+
+    pipeline: str
+    definition: int
+    key: str
+
+
+class ActivityLogged(msgspec.Struct, frozen=True):
+    """Something was done for a deal: a call, a mail, a meeting."""
+
+    kind: str
+
+
+class DealWon(msgspec.Struct, frozen=True):
+    """A deal was won; a value of None leaves the value as it was."""
+
+    pipeline: str
+    definition: int
+    value: Money | None
+
+
+class DealLost(msgspec.Struct, frozen=True):
+    """A deal was lost."""
+
+    reason: str | None
+
+
+class DealDisqualified(msgspec.Struct, frozen=True):
+    """A deal turned out not to be one."""
+
+    reason: str | None
+
+
+class DealReopened(msgspec.Struct, frozen=True):
+    """A closed deal was opened again, into a stage."""
+
+    pipeline: str
+    definition: int
+    stage: str
+
+
+class DealTransferred(msgspec.Struct, frozen=True):
+    """A deal was put into a stage of another pipeline."""
+
+    pipeline: str
+    definition: int
+    stage: str
+
+
+class DealMerged(msgspec.Struct, frozen=True):
+    """A deal turned out to be the same as another, which stays."""
+
+    into: str
+
+
+class EventRetracted(msgspec.Struct, frozen=True):
+    """An earlier event of the deal no longer counts."""
+
+    version: int
+    reason: str | None
+
+
+class PipelineDefined(msgspec.Struct, frozen=True):
+    """A pipeline got its first definition."""
+
+    name: str
+    stages: tuple[Stage, ...]
+
+
+class PipelineRedefined(msgspec.Struct, frozen=True):
+    """A pipeline got its next definition."""
+
+    stages: tuple[Stage, ...]
+    moves: Mapping[str, Move]
+
+
+DealEvent = (
+    DealOpened
+    | StageEntered
+    | ValueChanged
+    | DealAssigned
+    | ExpectedCloseChanged
+    | AttributesSet
+    | ActionCompleted
+    | ActivityLogged
+    | DealWon
+    | DealLost
+    | DealDisqualified
+    | DealReopened
+    | DealTransferred
+    | DealMerged
+    | EventRetracted
+)
+PipelineEvent = PipelineDefined | PipelineRedefined
+Event = DealEvent | PipelineEvent
+
+
+class Personal(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The personal part of an event: no report, filter, group, rule or condition reads it."""
+
+    title: str | None = None
+    note: str | None = None
+    personal: Mapping[str, str] | None = None
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event with its coordinates in the log.
+
+    `stream` is `deal:ID` or `pipeline:KEY`; `version` counts the events of the stream; `amends` is the version that
+    this event replaces; `request` tells one content of an action from another, where the action had an `id`.
+    """
+
+    stream: str
+    version: int
+    position: int
+    recorded_at: Instant
+    occurred_at: Instant
+    event: Event
+    by: str | None = None
+    id: str | None = None
+    request: bytes | None = None
+    amends: int | None = None
+    personal: Personal | None = None
+
+
+def fields(event: Event) -> dict[str, Any]:
+    """The fields of an event by name, as they are."""
+    return msgspec.structs.asdict(event)

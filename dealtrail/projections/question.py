@@ -1,0 +1,249 @@
+"""A question, understood: moments, log position, definition, filter and groups, checked before anything is looked up."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from eventsourcing.sqlite import SQLiteCursor
+
+from dealtrail.domain.definitions import Attributes, Definition, Move, Pipeline, Scalar, Stage, kind
+from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.money import Money
+from dealtrail.domain.times import Instant, moment, parse_moment, zone
+from dealtrail.store.log import Log
+
+_STAGES = msgspec.json.Decoder(tuple[Stage, ...])
+_MOVES = msgspec.json.Decoder(dict[str, Move])
+_ATTRIBUTES = msgspec.json.Decoder(dict[str, Scalar])
+
+# Rows of the read model that hold at business time :as_of, as known at log position :position.
+PERIOD_HOLDS = (
+    "period.from_at <= :as_of AND (period.to_at > :as_of OR period.end_known > :position)"
+    " AND period.known_from <= :position AND period.known_to > :position"
+)
+VISIT_KNOWN = "visit.known_from <= :position AND visit.known_to > :position"
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """A what-if definition, in the shapes of `redefine_pipeline`: it follows the latest version, recorded nowhere."""
+
+    stages: Any
+    moves: Any = None
+
+
+class When(msgspec.Struct, frozen=True):
+    """The pair of moments that a question is asked at, and the last log position known at the second."""
+
+    as_of: Instant
+    known_at: Instant
+    position: int
+
+    @property
+    def values(self) -> dict[str, int]:
+        """The parameters of the SQL above."""
+        return {"as_of": self.as_of, "position": self.position}
+
+
+class Lens(msgspec.Struct, frozen=True):
+    """A pipeline, and the version under which its stages are read; a draft stands last in `pipeline.definitions`."""
+
+    pipeline: Pipeline
+    under: Definition
+    draft: bool
+
+    @property
+    def number(self) -> int:
+        """The version that a report names: under a draft the one that it follows."""
+        return self.under.version - self.draft
+
+    def index(self, stage: str, recorded: int, basis: Any) -> int:
+        """The place of a recorded stage in the order of the version read under."""
+        return self.under.index(self.pipeline.read(stage, recorded, self.under.version, basis))
+
+
+def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
+    """The moments of a question: now where they are not given or later than now.
+
+    Now is the clock, or the last recorded_at where the clock is behind it. Errors: invalid_time, naive_time, invalid_tz.
+    """
+    place = zone(tz)
+    moments = [
+        None if given is None else parse_moment(given, field, place)
+        for field, given in (("as_of", as_of), ("known_at", known_at))
+    ]
+    now = log.clock()
+    with log.reading() as reading:
+        head = reading.head()
+        now = max(now, now if head.recorded_at is None else head.recorded_at)
+        as_of_used, known_at_used = (now if given is None else min(given, now) for given in moments)
+        position = head.position if known_at_used == now else reading.position_at(known_at_used)
+    return When(as_of_used, known_at_used, position)
+
+
+def pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
+    """Every pipeline as known at a log position, by key."""
+    c.execute(
+        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves FROM definition"
+        " WHERE position <= ? ORDER BY pipeline, version",
+        (position,),
+    )
+    found: dict[str, Pipeline] = {}
+    for key, version, at_position, recorded_at, occurred_at, name, stages, moves in c.fetchall():
+        definition = Definition(
+            version, occurred_at, recorded_at, at_position, _STAGES.decode(stages), _MOVES.decode(moves)
+        )
+        before = found[key].definitions if key in found else ()
+        found[key] = Pipeline(key, name, (*before, definition))
+    return found
+
+
+def pipeline(c: SQLiteCursor, key: object, position: int) -> Pipeline:
+    """One pipeline as known at a log position. Errors: unknown_pipeline."""
+    known = pipelines(c, position)
+    if not isinstance(key, str) or key not in known:
+        raise error("unknown_pipeline", "pipeline", pipeline=key, nearest=nearest(key, known))
+    return known[key]
+
+
+def lens(known: Pipeline, given: object, at: When) -> Lens:
+    """The version that a question asks for: `as_of`, `current`, a number or a draft.
+
+    Errors: unknown_definition, cannot_restate, invalid_field, and those of a redefinition for a draft.
+    """
+    in_force = known.in_force(at.as_of)
+    if isinstance(given, Mapping):
+        given = as_draft(given)
+    if isinstance(given, Draft):
+        follows = known.followed_by(
+            msgspec.to_builtins(given.stages),
+            msgspec.to_builtins(given.moves),
+            at.as_of,
+            at.position,
+            at.known_at,
+        )
+        return Lens(follows, follows.latest, True)
+    if given == "as_of":
+        return Lens(known, in_force, False)
+    if given == "current":
+        return Lens(known, known.latest, False)
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise error("invalid_field", "definition", why='give "as_of", "current", a number or a Draft')
+    chosen = known.version(given)
+    if chosen.version < in_force.version:
+        raise error("cannot_restate", "definition", given=given, in_force=in_force.version)
+    return Lens(known, chosen, False)
+
+
+def as_draft(given: Mapping[str, Any]) -> Draft:
+    """A draft from its JSON. Errors: missing_field, unknown_field."""
+    if "stages" not in given:
+        raise error("missing_field", "definition.stages")
+    for name in given:
+        if name not in ("stages", "moves"):
+            raise error("unknown_field", f"definition.{name}"[:100])
+    return Draft(given["stages"], given.get("moves"))
+
+
+def understood(given: object) -> object:
+    """A `definition` argument as the report's question repeats it."""
+    if isinstance(given, Draft):
+        return {"stages": msgspec.to_builtins(given.stages), "moves": msgspec.to_builtins(given.moves)}
+    return given
+
+
+def shown(at: Instant) -> str:
+    """A moment as reports show it: ISO 8601 in UTC."""
+    return moment(at).isoformat().replace("+00:00", "Z")
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What filters and groups look at, and conditions with them."""
+
+    value: Money | None
+    owner: str | None
+    source: str | None
+    attributes: Attributes
+
+    def get(self, field: str) -> Scalar | None:
+        """The value of `owner`, `source`, `currency` or `attributes.NAME`; None where the deal has none."""
+        if field == "owner":
+            return self.owner
+        if field == "source":
+            return self.source
+        if field == "currency":
+            return None if self.value is None else self.value.currency
+        return self.attributes.get(field.removeprefix("attributes."))
+
+
+def facts(amount: str | None, currency: str | None, owner: str | None, source: str | None, attributes: str) -> Facts:
+    """Facts from the columns of a row."""
+    value = None if amount is None or currency is None else Money(Decimal(amount), currency)
+    return Facts(value, owner, source, {} if attributes == "{}" else _ATTRIBUTES.decode(attributes))
+
+
+def parse_where(given: object) -> dict[str, Scalar | None]:
+    """A filter: by field the value that a deal must have, null for none. Errors: invalid_where."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise error("invalid_where", "where", given=given)
+    for field, value in given.items():
+        if not _is_field(field) or not (value is None or isinstance(value, str | int | float | bool)):
+            raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100])
+    return dict(given)
+
+
+def parse_group_by(given: object) -> tuple[str, ...]:
+    """The fields to group by, one or several. Errors: invalid_group_by."""
+    if given is None:
+        return ()
+    result: list[str] = []
+    for field in given if isinstance(given, list | tuple) else (given,):
+        if not _is_field(field) or field in result:
+            raise error("invalid_group_by", "group_by", given=field)
+        result.append(str(field))
+    return tuple(result)
+
+
+def _is_field(field: object) -> bool:
+    return field in ("owner", "source", "currency") or (
+        isinstance(field, str) and field.startswith("attributes.") and len(field) > len("attributes.")
+    )
+
+
+def fits(where: Mapping[str, Scalar | None], found: Facts) -> bool:
+    """Whether a deal has the values that a filter asks for."""
+    return all(same(found.get(field), wanted) for field, wanted in where.items())
+
+
+def same(one: Scalar | None, other: Scalar | None) -> bool:
+    """Equality of values of one type; a missing value equals a missing one."""
+    return kind(one) == kind(other) and one == other
+
+
+class Grouped(Protocol):
+    """Something about one deal that a report counts."""
+
+    @property
+    def facts(self) -> Facts:
+        """What filters and groups look at."""
+        ...
+
+
+T = TypeVar("T", bound=Grouped)
+
+
+def grouped(deals: list[T], group_by: tuple[str, ...]) -> list[tuple[dict[str, Scalar | None], list[T]]]:
+    """The groups with a deal in them, each with its members: numbers, then booleans, then texts, the missing one last."""
+    groups: dict[Any, tuple[dict[str, Scalar | None], list[T]]] = {}
+    for deal in deals if group_by else ():
+        group = {field: deal.facts.get(field) for field in group_by}
+        groups.setdefault(group_key(group), (group, []))[1].append(deal)
+    return [groups[key] for key in sorted(groups)]
+
+
+def group_key(group: Mapping[str, Scalar | None]) -> tuple[tuple[int, Any], ...]:
+    """What makes two groups one, and puts them in order."""
+    ranks = {"number": 0, "boolean": 1, "text": 2, None: 3}
+    return tuple((ranks[kind(value)], 0 if value is None else value) for value in group.values())

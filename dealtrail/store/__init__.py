@@ -1,0 +1,1 @@
+"""Where events live: the append-only log, through the recorders of the eventsourcing library."""

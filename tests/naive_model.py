@@ -1,0 +1,1009 @@
+"""The naive model: the whole specification, written slowly and plainly, as an oracle for the engine.
+
+It shares no code with the package. One list holds every event ever recorded; every question folds that
+list again from the start. Nothing is cached, so nothing can be stale.
+"""
+
+import copy
+import json
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+from zoneinfo import ZoneInfo
+
+FOREVER = datetime.max.replace(tzinfo=UTC)  # as a known_at: everything recorded so far
+MINOR_UNITS = {"EUR": 2, "USD": 2, "GBP": 2, "JPY": 0, "KWD": 3, "CLF": 4}
+
+# The fields of each deal action; those that an amendment may not take away are listed below.
+FIELDS = {
+    "open_deal": (
+        "pipeline",
+        "stage",
+        "subject",
+        "title",
+        "value",
+        "owner",
+        "source",
+        "expected_close",
+        "attributes",
+    ),
+    "move_deal": ("stage",),
+    "change_value": ("value",),
+    "assign_deal": ("owner",),
+    "change_expected_close": ("expected_close",),
+    "set_attributes": ("attributes",),
+    "complete_action": ("key",),
+    "log_activity": ("kind", "note"),
+    "win_deal": ("value",),
+    "lose_deal": ("reason",),
+    "disqualify_deal": ("reason",),
+    "reopen_deal": ("stage",),
+    "transfer_deal": ("pipeline", "stage"),
+    "merge_deal": ("into",),
+}
+REQUIRED = {
+    "move_deal": "stage",
+    "set_attributes": "attributes",
+    "complete_action": "key",
+    "log_activity": "kind",
+    "merge_deal": "into",
+}
+ENVELOPE = ("action", "deal", "version", "at", "by", "id", "expected_version")  # of an amendment
+
+NEEDS_OPEN = (
+    "move_deal",
+    "change_expected_close",
+    "complete_action",
+    "win_deal",
+    "lose_deal",
+    "disqualify_deal",
+    "transfer_deal",
+)
+PUTS_INTO_STAGE = ("open_deal", "move_deal", "reopen_deal", "transfer_deal")
+STORES_DEFINITION = (*PUTS_INTO_STAGE, "complete_action", "win_deal")
+OUTCOMES = {"win_deal": "won", "lose_deal": "lost", "disqualify_deal": "disqualified", "merge_deal": "merged"}
+
+
+class Refused(Exception):  # noqa: N818
+    """An action or a question that the rules do not allow; `code` says which rule."""
+
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+class Report(dict):
+    """A report as a plain dict; `behind` keeps, beside it, the deals behind each of its counts."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.behind = []
+
+
+def refuse_if(broken, code):
+    """Refuse with this code if the rule is broken."""
+    if broken:
+        raise Refused(code)
+
+
+# --- Times ---------------------------------------------------------------------------------------
+
+
+def parsed(value):
+    """A date or datetime from its ISO text; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+    except ValueError:
+        raise Refused("invalid_time") from None
+
+
+def in_utc(moment):
+    """An aware datetime in UTC; a naive one is refused."""
+    refuse_if(moment.utcoffset() is None, "naive_time")
+    return moment.astimezone(UTC)
+
+
+def instant(value):
+    """The `at` of an action in UTC, or None when it was left out."""
+    value = parsed(value)
+    if value is None:
+        return None
+    refuse_if(not isinstance(value, datetime), "bare_date")
+    return in_utc(value)
+
+
+def zone(tz):
+    """The time zone of that name."""
+    try:
+        return ZoneInfo(tz)
+    except (KeyError, ValueError, OSError):
+        raise Refused("invalid_tz") from None
+
+
+def moment_asked(value, tz, now):
+    """An as_of or known_at: a bare date is the end of its day, and nothing is later than now."""
+    value = parsed(value)
+    if value is None:
+        return now
+    if not isinstance(value, datetime):
+        # fold=1: where the clock passes that minute twice, the day ends with the second time.
+        value = datetime.combine(value, time(23, 59, 59, 999999, tzinfo=zone(tz), fold=1))
+    return min(in_utc(value), now)
+
+
+def period(text, tz, fiscal_year_start):
+    """The half-open period (from, until) in UTC that a cohort names."""
+    try:
+        first, after = period_dates(text, fiscal_year_start)
+        refuse_if(not first < after, "invalid_period")
+        midnight = time(0, tzinfo=zone(tz))
+        return tuple(datetime.combine(day, midnight).astimezone(UTC) for day in (first, after))
+    except (ValueError, OverflowError):
+        raise Refused("invalid_period") from None
+
+
+def period_dates(text, start):
+    """The first day of a period and the first day after it."""
+    if match := re.fullmatch(r"(\d{4}-\d\d-\d\d)\.\.(\d{4}-\d\d-\d\d)", text):
+        return date.fromisoformat(match[1]), date.fromisoformat(match[2])
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        day = date.fromisoformat(text)
+        return day, day + timedelta(days=1)
+    if match := re.fullmatch(r"(\d{4})-W(\d\d)", text):
+        monday = date.fromisocalendar(int(match[1]), int(match[2]), 1)
+        return monday, monday + timedelta(days=7)
+    if match := re.fullmatch(r"(\d{4})-(\d\d)", text):
+        month = date(int(match[1]), int(match[2]), 1)
+        return month, months_later(month, 1)
+    if match := re.fullmatch(r"(\d{4})(?:-Q([1-4]))?", text):
+        # A fiscal year that starts after January ends in the next calendar year, whose number it bears.
+        year = date(int(match[1]) - (1 if start > 1 else 0), start, 1)
+        if match[2] is None:
+            return year, months_later(year, 12)
+        quarter = months_later(year, 3 * (int(match[2]) - 1))
+        return quarter, months_later(quarter, 3)
+    raise Refused("invalid_period")
+
+
+def months_later(first_of_month, months):
+    """The first day of the month that many months later."""
+    count = first_of_month.year * 12 + first_of_month.month - 1 + months
+    return date(count // 12, count % 12 + 1, 1)
+
+
+# --- Numbers -------------------------------------------------------------------------------------
+
+
+def rounded(exact, places):
+    """The float nearest to the exact value rounded half to even; None stays None."""
+    # round() of a Fraction is exact and goes half to even.
+    return None if exact is None else float(Decimal(f"{round(exact * 10**places)}E-{places}"))
+
+
+def days_between(earlier, later):
+    """The exact number of days of 86,400 seconds between two moments."""
+    return Fraction((later - earlier) // timedelta(microseconds=1), 86_400 * 10**6)
+
+
+def percentile(values, share):
+    """The percentile by linear interpolation between the sorted values; None without values."""
+    if not values:
+        return None
+    values = sorted(values)
+    place = share * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    return values[below] + (place - below) * (values[above] - values[below])
+
+
+def ratio(part, whole):
+    """part ÷ whole to 4 decimals, None where that would divide by zero."""
+    return None if whole == 0 else rounded(Fraction(part, whole), 4)
+
+
+def sums(deals, weight):
+    """The sum of value × weight per currency: exact, and rounded once, at the end."""
+    totals = {}
+    for deal in deals:
+        value = deal["facts"]["value"]
+        if value is not None:
+            amount = Fraction(value["amount"]) * weight(deal)
+            totals[value["currency"]] = totals.get(value["currency"], 0) + amount
+    result = {}
+    for currency in sorted(totals):
+        places = MINOR_UNITS.get(currency, 2)
+        result[currency] = Decimal(f"{round(totals[currency] * 10**places)}E-{places}")
+    return result
+
+
+# --- Fields of a deal, filters, groups and conditions -----------------------------------------------
+
+
+def fact(facts, field):
+    """What a deal has in a field that filters, groups and conditions may name; None if missing."""
+    if field.startswith("attributes."):
+        return facts["attributes"].get(field.removeprefix("attributes."))
+    if field == "currency":
+        return facts["value"] and facts["value"]["currency"]
+    return facts[field]
+
+
+def rank(value):
+    """A key that orders values of any type, and is equal for equal values only (true is not 1)."""
+    if value is None:
+        return (3, 0)
+    if isinstance(value, bool):
+        return (1, value)
+    return (2, value) if isinstance(value, str) else (0, value)
+
+
+def matches(facts, where):
+    """Whether the deal passes every equality of the filter; null means missing."""
+    return all(rank(fact(facts, field)) == rank(wanted) for field, wanted in (where or {}).items())
+
+
+def group_of(deal, group_by):
+    """The group that a deal belongs to."""
+    return {field: fact(deal["facts"], field) for field in group_by}
+
+
+def group_rank(group):
+    """The place of a group among the others; two groups of equal rank are one."""
+    return [rank(value) for value in group.values()]
+
+
+def decimal_or_none(value):
+    """A decimal given as text or as a number; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return None
+
+
+def holds(condition, facts):
+    """Whether a deal satisfies the condition of a move."""
+    op, wanted = condition["op"], condition["value"]
+    if op == "in":
+        return any(holds({**condition, "op": "eq", "value": one}, facts) for one in wanted)
+    found = fact(facts, condition["field"])
+    if condition["field"] == "value":
+        # Only the amount counts, whatever the currency.
+        found = found and Decimal(found["amount"])
+        wanted = decimal_or_none(wanted)
+    (found_type, found), (wanted_type, wanted) = rank(found), rank(wanted)
+    if found_type != wanted_type or found_type == rank(None)[0]:
+        return op == "ne"
+    return {
+        "eq": found == wanted,
+        "ne": found != wanted,
+        "lt": found < wanted,
+        "le": found <= wanted,
+        "gt": found > wanted,
+        "ge": found >= wanted,
+    }[op]
+
+
+# --- Definitions and what moves make of a stage -------------------------------------------------------
+
+
+def keys_of(definition):
+    """The stage keys of a definition, in order."""
+    return [stage["key"] for stage in definition["stages"]]
+
+
+def stage_of(definition, key):
+    """The stage with that key."""
+    return definition["stages"][keys_of(definition).index(key)]
+
+
+def check_stages(stages):
+    """The shape of the stages of one definition."""
+    refuse_if(not stages, "no_stages")
+    for keys in [[stage["key"] for stage in stages]] + [
+        [action["key"] for action in stage.get("actions") or []] for stage in stages
+    ]:
+        for key in keys:
+            check_key(key)
+        refuse_if(len(set(keys)) != len(keys), "duplicate_key")
+    refuse_if({"won", "lost", "disqualified"} & {stage["key"] for stage in stages}, "reserved_key")
+
+
+def check_key(key):
+    """The shape of a slug."""
+    refuse_if(not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", key), "invalid_key")
+
+
+def check_moves_shape(moves):
+    """The shape of moves: a list of rules ends with the only one without a condition."""
+    for move in moves.values():
+        if not isinstance(move, str):
+            unconditional = [rule.get("when") is None for rule in move]
+            refuse_if(unconditional != [False] * (len(move) - 1) + [True], "invalid_moves")
+            for rule in move[:-1]:
+                check_condition(rule["when"])
+
+
+def check_condition(condition):
+    """The shape of the condition of a move."""
+    field, op = condition["field"], condition["op"]
+    known = field in ("value", "owner", "source") or field.startswith("attributes.")
+    refuse_if(not known, "invalid_condition")
+    refuse_if(op not in ("eq", "ne", "lt", "le", "gt", "ge", "in"), "invalid_condition")
+    refuse_if((op == "in") != isinstance(condition["value"], list), "invalid_condition")
+
+
+def check_moves(before, after):
+    """The rules for moves: every key that goes needs one, and no move leads from or to nowhere."""
+    moves = after["moves"]
+    refuse_if(set(keys_of(before)) - set(keys_of(after)) - set(moves), "missing_move")
+    refuse_if(set(moves) - set(keys_of(before)), "unknown_stage")
+    for move in moves.values():
+        targets = [move] if isinstance(move, str) else [rule["to"] for rule in move]
+        refuse_if(set(targets) - set(keys_of(after)), "unknown_stage")
+
+
+def read_stage(definitions, stage, recorded_under, version, facts):
+    """A stage recorded under one version, read under a later one by the moves of all versions between."""
+    for definition in definitions[recorded_under:version]:  # definitions[n] is version n + 1
+        move = definition["moves"].get(stage, stage)
+        stage = move if isinstance(move, str) else chosen(move, facts)
+    return stage
+
+
+def chosen(rules, facts):
+    """Where the first rule that holds leads."""
+    return next(rule["to"] for rule in rules if rule.get("when") is None or holds(rule["when"], facts))
+
+
+# --- The fold -----------------------------------------------------------------------------------------
+
+
+def place(event):
+    """Where an event stands in its timeline; an amendment stands at the position of the event it replaces."""
+    return (event["occurred_at"], event["root"])
+
+
+def fold(timeline):
+    """The state of a deal after these events; None before its opening."""
+    state = None
+    for event in timeline:
+        state = after(state, event)
+    return state
+
+
+def after(state, event):
+    """The state just after one more event. The state before it is used up."""
+    kind, fields = event["kind"], event["fields"]
+    if kind == "open_deal":
+        given = {name: value for name, value in fields.get("attributes", {}).items() if value is not None}
+        state = {
+            "opened_at": event["occurred_at"],
+            "visits": [],
+            "wins": [],
+            "expected_close": fields.get("expected_close"),
+            "facts": {
+                "value": fields.get("value"),
+                "owner": fields.get("owner"),
+                "source": fields.get("source"),
+                "attributes": given,
+            },
+        }
+        state["opened_as"] = copy.deepcopy(state["facts"])
+    facts = state["facts"]
+    if kind == "change_value" or (kind == "win_deal" and "value" in fields):
+        facts["value"] = fields.get("value")
+    if kind == "assign_deal":
+        facts["owner"] = fields.get("owner")
+    if kind == "change_expected_close":
+        state["expected_close"] = fields.get("expected_close")
+    if kind == "set_attributes":
+        merged = {**facts["attributes"], **fields["attributes"]}
+        facts["attributes"] = {name: value for name, value in merged.items() if value is not None}
+    if kind == "complete_action":
+        state["completed"].append(fields["key"])
+    if kind == "win_deal":
+        state["wins"].append({"pipeline": event["pipeline"], "place": place(event)})
+    if kind in OUTCOMES:
+        state["status"] = OUTCOMES[kind]
+    if kind in PUTS_INTO_STAGE:
+        state.update(status="open", pipeline=event["pipeline"], completed=[])
+        state["visits"].append(
+            {
+                "begun_by": kind,
+                "pipeline": event["pipeline"],
+                "stage": fields["stage"],
+                "definition": event["definition"],
+                "place": place(event),
+                "facts": copy.deepcopy(facts),
+            }
+        )
+    return state
+
+
+def visits_under(state, pipeline, definitions, version):
+    """The visits in a pipeline as read under a version, each by itself, then joined where they repeat."""
+    visits = []
+    for visit in state["visits"]:
+        if visit["pipeline"] != pipeline:
+            continue
+        stage = read_stage(definitions, visit["stage"], visit["definition"], version, visit["facts"])
+        # Only a move can continue a visit. Between two visits with another pipeline between them
+        # there is always a transfer, so neighbours in this list do follow one another.
+        if visits and visits[-1]["stage"] == stage and visit["begun_by"] == "move_deal":
+            continue
+        visits.append({"stage": stage, "place": visit["place"]})
+    return visits
+
+
+# --- The tables of the reports --------------------------------------------------------------------------
+# A count is first the list of the deals behind it; only `publish` turns it into a number.
+
+
+def pipeline_table(deals, definition):
+    """The rows of a pipeline report over these deals, and the total."""
+
+    def probability(deal):
+        return Fraction(str(stage_of(definition, deal["stage"])["probability"]))
+
+    def figures(some):
+        days = [deal["days"] for deal in some]
+        return {
+            "deals": [deal["id"] for deal in some],
+            "value": sums(some, lambda deal: 1),
+            "weighted_value": sums(some, probability),
+            "median_days_in_stage": rounded(percentile(days, Fraction(1, 2)), 2),
+            "stalled": [deal["id"] for deal in some if is_stalled(deal, definition)],
+        }
+
+    rows = [
+        {
+            "stage": stage["key"],
+            "name": stage["name"],
+            **figures([deal for deal in deals if deal["stage"] == stage["key"]]),
+        }
+        for stage in definition["stages"]
+    ]
+    return rows, figures(deals)
+
+
+def is_stalled(deal, definition):
+    """Whether a deal has been in its stage for longer than the stage allows."""
+    limit = stage_of(definition, deal["stage"]).get("rots_after_days")
+    return limit is not None and deal["days"] > Fraction(str(limit))
+
+
+def funnel_table(deals, definition):
+    """The rows of a funnel report over these deals, and the total."""
+    rows = [
+        {"stage": stage["key"], "name": stage["name"], **funnel_row(deals, index)}
+        for index, stage in enumerate(definition["stages"])
+    ]
+    total = {"cohort": [deal["id"] for deal in deals]}
+    for status in ("won", "lost", "disqualified", "open", "transferred"):
+        total[status] = [deal["id"] for deal in deals if deal["status"] == status]
+    won = len(total["won"])
+    total["win_rate"] = ratio(won, len(deals))
+    total["close_rate"] = ratio(won, won + len(total["lost"]) + len(total["disqualified"]))
+    return rows, total
+
+
+def funnel_row(deals, index):
+    """The figures of the stage with that index."""
+
+    def ids(condition):
+        return [deal["id"] for deal in deals if condition(deal)]
+
+    def stuck(status):
+        return ids(lambda deal: deal["furthest"] == index and deal["status"] == status)
+
+    row = {
+        "entered": ids(lambda deal: any(step == index for step, _ in deal["path"])),
+        "reached": ids(lambda deal: deal["furthest"] >= index or deal["status"] == "won"),
+        "passed": ids(lambda deal: deal["furthest"] > index or deal["status"] == "won"),
+    }
+    row.update({status: stuck(status) for status in ("open", "lost", "disqualified", "transferred")})
+    days = [spent for spent in (days_to_pass(deal["path"], index) for deal in deals) if spent is not None]
+    row["conversion_from_start"] = ratio(len(row["reached"]), len(deals))
+    row["conversion_to_next"] = ratio(len(row["passed"]), len(row["reached"]))
+    row["median_days_to_pass"] = rounded(percentile(days, Fraction(1, 2)), 2)
+    row["p90_days_to_pass"] = rounded(percentile(days, Fraction(9, 10)), 2)
+    return row
+
+
+def days_to_pass(path, index):
+    """Days from first entering the stage to first being beyond it afterwards; None if either is wanting."""
+    entered_at = None
+    for step, at in path:
+        if entered_at is None and step == index:
+            entered_at = at
+        elif entered_at is not None and step > index:
+            return days_between(entered_at, at)
+    return None
+
+
+def publish(report, group, rows, total):
+    """Turn the lists of deals in a table into counts, and remember them for `deals_behind`."""
+    for row in [*rows, total]:
+        for field, found in row.items():
+            if isinstance(found, list):
+                cell = {"group": group, "stage": row.get("stage"), "field": field, "deals": found}
+                report.behind.append(cell)
+                row[field] = len(found)
+    return {"stages": rows, "total": total}
+
+
+def fill(report, table, deals, definition, group_by):
+    """Put the table over all deals into a report, and one per group if groups are asked for."""
+    report.update(publish(report, None, *table(deals, definition)))
+    report["groups"] = [] if group_by else None
+    groups = []
+    for group in sorted((group_of(deal, group_by) for deal in deals), key=group_rank) if group_by else []:
+        if not groups or group_rank(groups[-1]) != group_rank(group):
+            groups.append(group)
+    for group in groups:
+        members = [deal for deal in deals if group_rank(group_of(deal, group_by)) == group_rank(group)]
+        report["groups"].append({"group": group, **publish(report, group, *table(members, definition))})
+    return report
+
+
+def content_of(action):
+    """What two actions with one id are compared by: the action as given, without `expected_version`."""
+    # A null is an absent field, but in an amendment it takes a field away and so is content.
+    dropped = ("at", "by", "id") if action["action"] == "amend" else tuple(action)
+    content = {name: value for name, value in action.items() if value is not None or name not in dropped}
+    content.pop("expected_version", None)
+    if "at" in content:
+        content["at"] = instant(content["at"]).isoformat()
+    return json.dumps(content, sort_keys=True, default=str)
+
+
+class Model:
+    """The log, and every rule and question about it."""
+
+    def __init__(self):
+        self.events = []  # every event in the order of positions
+        self.ids = []  # every idempotency key taken: (scope, id, content, result)
+
+    # --- Recording --------------------------------------------------------------------------------
+
+    def record(self, action, clock):
+        """Record one action."""
+        return self.record_all([action], clock)[0]
+
+    def record_all(self, actions, clock):
+        """Record a batch: judged one after the other, all or nothing, with one recorded_at."""
+        events, ids = len(self.events), len(self.ids)
+        recorded_at = in_utc(clock)
+        if self.events:
+            recorded_at = max(recorded_at, self.events[-1]["recorded_at"] + timedelta(microseconds=1))
+        try:
+            return [self._record_one(action, recorded_at) for action in actions]
+        except Exception:
+            del self.events[events:], self.ids[ids:]
+            raise
+
+    def _record_one(self, action, recorded_at):
+        """Judge one action in the order of checks, and append what it records."""
+        kind = action["action"]
+        given_at = instant(action.get("at"))
+        if kind in ("define_pipeline", "redefine_pipeline"):
+            scope = ("pipeline", action["pipeline"])
+            check_key(action["pipeline"])
+            check_stages(action["stages"])
+            check_moves_shape(action.get("moves") or {})
+        else:
+            # An opening without a deal id takes its idempotency key for one.
+            scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
+        version = len(self._events_of(scope))
+        if kind not in ("define_pipeline", "open_deal"):
+            refuse_if(version == 0, "unknown_" + scope[0])
+        if (earlier := self._seen(scope, action)) is not None:
+            return dict(earlier)
+        if kind in ("define_pipeline", "open_deal"):
+            refuse_if(version > 0, scope[0] + "_exists")
+        expected = action.get("expected_version")
+        refuse_if(expected is not None and expected != version, "conflict")
+        refuse_if(given_at is not None and given_at > recorded_at, "future_time")
+        if scope[0] == "pipeline":
+            self._define(scope, action, given_at or recorded_at, recorded_at)
+        elif kind == "retract":
+            self._retract(scope, action, given_at or recorded_at, recorded_at)
+        elif kind == "amend":
+            self._amend(scope, action, given_at, recorded_at)
+        else:
+            fields = {name: action[name] for name in FIELDS[kind] if action.get(name) is not None}
+            event = self._append(scope, kind, given_at or recorded_at, recorded_at, fields)
+            self._judge_timeline(scope[1], event)
+        return self._result(scope, action)
+
+    def _seen(self, scope, action):
+        """The first result of an id that was recorded before with the same content."""
+        for seen_scope, seen_id, content, result in self.ids:
+            if seen_scope == scope and seen_id == action.get("id"):
+                refuse_if(content != content_of(action), "id_reused")
+                return result
+        return None
+
+    def _result(self, scope, action):
+        """What was recorded; the id, if there is one, is taken from now on."""
+        event = self.events[-1]
+        result = {
+            "deal": None,
+            "pipeline": None,
+            scope[0]: scope[1],
+            "version": event["version"],
+            "position": event["position"],
+        }
+        if action.get("id") is not None:
+            self.ids.append((scope, action["id"], content_of(action), result))
+        return dict(result)
+
+    def _append(self, scope, kind, occurred_at, recorded_at, fields, root=None):
+        """Put an event at the end of the log. It is judged there; a refusal takes it away again."""
+        position = len(self.events) + 1
+        event = {
+            "scope": scope,
+            "kind": kind,
+            "position": position,
+            "root": root or position,
+            "version": len(self._events_of(scope)) + 1,
+            "occurred_at": occurred_at,
+            "recorded_at": recorded_at,
+            "fields": copy.deepcopy(fields),
+            "pipeline": None,
+            "definition": None,
+        }
+        self.events.append(event)
+        return event
+
+    def _define(self, scope, action, at, recorded_at):
+        """Record a definition as a whole."""
+        fields = {"stages": action["stages"], "moves": action.get("moves") or {}}
+        before = self._events_of(scope)
+        if before:
+            refuse_if(at < before[-1]["occurred_at"], "definition_before_previous")
+            check_moves(before[-1]["fields"], fields)
+        self._append(scope, action["action"], at, recorded_at, fields)
+
+    def _target(self, scope, version):
+        """The event that a retraction or an amendment names."""
+        events = self._events_of(scope)
+        refuse_if(not 1 <= version <= len(events), "unknown_version")
+        target = events[version - 1]
+        refuse_if(target["kind"] == "retract", "is_retraction")
+        retracted = [event["fields"]["version"] for event in events if event["kind"] == "retract"]
+        refuse_if(version in retracted, "already_retracted")
+        return target
+
+    def _retract(self, scope, action, at, recorded_at):
+        """Record a retraction, if the timeline holds without the event."""
+        refuse_if(self._target(scope, action["version"])["kind"] == "open_deal", "is_opening")
+        self._append(scope, "retract", at, recorded_at, {"version": action["version"]})
+        self._judge_timeline(scope[1], None)
+
+    def _amend(self, scope, action, given_at, recorded_at):
+        """Retract an event and record another in its place, as one step."""
+        old = self._target(scope, action["version"])
+        refuse_if("pipeline" in action, "pipeline_not_amendable")
+        named = [name for name in action if name not in ENVELOPE and name != "personal"]
+        refuse_if(any(name not in FIELDS[old["kind"]] for name in named), "unknown_field")
+        fields = dict(old["fields"])
+        for name in named:
+            fields[name] = action[name]
+            if action[name] is None:
+                refuse_if(REQUIRED.get(old["kind"]) == name, "missing_field")
+                del fields[name]
+        self._append(scope, "retract", recorded_at, recorded_at, {"version": old["version"]})
+        at = given_at or old["occurred_at"]
+        event = self._append(scope, old["kind"], at, recorded_at, fields, old["root"])
+        self._judge_timeline(scope[1], event)
+
+    # --- The rules on a timeline ---------------------------------------------------------------------
+
+    def _judge_timeline(self, deal, new):
+        """Judge the whole resulting timeline in order; the first event that breaks a rule gives the code."""
+        if new is not None and new["kind"] == "open_deal":
+            # An opening depends on nothing before it, so it is settled even where it now comes too late.
+            self._settle_pipeline(None, new)
+            self._settle_stage(None, new)
+        state = None
+        for event in self._timeline(deal, FOREVER):
+            if event["kind"] != "open_deal":
+                self._judge_event(deal, state, event, event is new)
+            state = after(state, event)
+
+    def _judge_event(self, deal, state, event, is_new):
+        """Judge one event on the state just before it; a new one is settled on the way."""
+        kind = event["kind"]
+        refuse_if(state is None, "before_opening")
+        refuse_if(state["status"] == "merged", "deal_merged")
+        refuse_if(kind in NEEDS_OPEN and state["status"] != "open", "deal_not_open")
+        refuse_if(kind == "reopen_deal" and state["status"] == "open", "deal_not_closed")
+        if is_new:
+            self._settle_pipeline(state, event)
+        if kind == "transfer_deal":
+            refuse_if(event["pipeline"] == state["pipeline"], "same_pipeline")
+        elif kind in STORES_DEFINITION:
+            refuse_if(event["pipeline"] != state["pipeline"], "other_pipeline")
+        if is_new:
+            self._settle_stage(state, event)
+        if kind in ("move_deal", "complete_action", "win_deal"):
+            self._judge_stage(state, event)
+        if kind == "merge_deal" and is_new:
+            # Judged once, when it is recorded: what becomes of the other deal later is not asked again.
+            self._judge_merge(deal, event["fields"]["into"])
+
+    def _settle_pipeline(self, state, event):
+        """The pipeline that a new event stores."""
+        if event["kind"] in ("open_deal", "transfer_deal"):
+            event["pipeline"] = event["fields"]["pipeline"]
+            refuse_if(not self._definitions(event["pipeline"], FOREVER), "unknown_pipeline")
+        elif event["kind"] in STORES_DEFINITION:
+            event["pipeline"] = state["pipeline"]
+
+    def _settle_stage(self, state, event):
+        """The definition number that a new event stores, and the stage if it puts the deal into one."""
+        if event["kind"] not in STORES_DEFINITION:
+            return
+        definitions = self._definitions(event["pipeline"], FOREVER)
+        number = event["definition"] = self._in_force(event["pipeline"], event["occurred_at"], FOREVER)
+        if event["kind"] not in PUTS_INTO_STAGE:
+            return
+        stages = keys_of(definitions[number - 1])
+        if "stage" not in event["fields"]:
+            event["fields"]["stage"] = stages[0]
+            if event["kind"] == "reopen_deal":
+                left = state["visits"][-1]
+                event["fields"]["stage"] = read_stage(
+                    definitions, left["stage"], left["definition"], number, left["facts"]
+                )
+        refuse_if(event["fields"]["stage"] not in stages, "unknown_stage")
+
+    def _judge_stage(self, state, event):
+        """The rules that compare the current stage with the event, under the newer of their versions."""
+        definitions = self._definitions(event["pipeline"], FOREVER)
+        visit = state["visits"][-1]
+        version = max(visit["definition"], event["definition"])
+        definition = definitions[version - 1]
+        here = read_stage(definitions, visit["stage"], visit["definition"], version, visit["facts"])
+        actions = stage_of(definition, here).get("actions") or []
+        if event["kind"] == "complete_action":
+            keys = [action["key"] for action in actions]
+            refuse_if(event["fields"]["key"] not in keys, "action_not_in_stage")
+            return
+        if event["kind"] == "move_deal":
+            # A move changes no field of the deal, so the deal just after it has the facts of just before.
+            there = read_stage(
+                definitions, event["fields"]["stage"], event["definition"], version, state["facts"]
+            )
+            refuse_if(there == here, "already_in_stage")
+            order = keys_of(definition)
+            if order.index(there) < order.index(here):
+                return  # going back asks for nothing
+        required = [action["key"] for action in actions if action.get("required")]
+        refuse_if(any(key not in state["completed"] for key in required), "required_action_missing")
+
+    def _judge_merge(self, deal, into):
+        """The rules about the deal that another is merged into, by its whole timeline."""
+        refuse_if(into == deal, "merge_into_itself")
+        refuse_if(not self._events_of(("deal", into)), "merge_into_unknown")
+        refuse_if(fold(self._timeline(into, FOREVER))["status"] == "merged", "merge_into_merged")
+
+    # --- What was known, and what was in force ------------------------------------------------------
+
+    def _events_of(self, scope):
+        """Every event of a deal or a pipeline; the n-th has version n."""
+        return [event for event in self.events if event["scope"] == scope]
+
+    def _deals(self):
+        """The ids of all deals."""
+        return sorted({event["scope"][1] for event in self.events if event["scope"][0] == "deal"})
+
+    def _timeline(self, deal, known_at):
+        """The events of a deal recorded by K and not retracted by K, in the order in which they occurred."""
+        known = [event for event in self._events_of(("deal", deal)) if event["recorded_at"] <= known_at]
+        retracted = [event["fields"]["version"] for event in known if event["kind"] == "retract"]
+        live = [event for event in known if event["kind"] != "retract" and event["version"] not in retracted]
+        return sorted(live, key=place)
+
+    def _state(self, deal, as_of, known_at):
+        """The state of a deal at (T, K); None before its opening."""
+        return fold([event for event in self._timeline(deal, known_at) if event["occurred_at"] <= as_of])
+
+    def _definitions(self, pipeline, known_at):
+        """The definitions of a pipeline recorded by K, version 1 first."""
+        return [
+            event["fields"]
+            for event in self._events_of(("pipeline", pipeline))
+            if event["recorded_at"] <= known_at
+        ]
+
+    def _in_force(self, pipeline, as_of, known_at):
+        """The version in force at T as known at K; version 1 is so from the beginning of time."""
+        later = [
+            event["version"]
+            for event in self._events_of(("pipeline", pipeline))
+            if event["recorded_at"] <= known_at and event["occurred_at"] <= as_of
+        ]
+        return max([1, *later])
+
+    def _now(self, clock):
+        """The clock, or the last recorded_at where the clock is behind it."""
+        return max([in_utc(clock)] + [event["recorded_at"] for event in self.events])
+
+    # --- Questions ----------------------------------------------------------------------------------
+
+    def _reading(self, pipeline, definition, as_of, known_at):
+        """The definitions known at K, the version D to read under, and whether it is a draft."""
+        known = self._definitions(pipeline, known_at)
+        refuse_if(not known, "unknown_pipeline")
+        in_force = self._in_force(pipeline, as_of, known_at)
+        if isinstance(definition, dict):
+            draft = {"stages": definition["stages"], "moves": definition.get("moves") or {}}
+            check_stages(draft["stages"])
+            check_moves_shape(draft["moves"])
+            check_moves(known[-1], draft)
+            # A draft is read as if it were the next version.
+            return [*known, draft], len(known) + 1, True
+        if definition == "as_of":
+            return known, in_force, False
+        if definition == "current":
+            return known, len(known), False
+        refuse_if(definition not in range(1, len(known) + 1), "unknown_definition")
+        refuse_if(definition < in_force, "cannot_restate")
+        return known, definition, False
+
+    def _heading(self, pipeline, as_of, known_at, version, draft):
+        """The part of a report that says what it is about."""
+        position = max([0] + [e["position"] for e in self.events if e["recorded_at"] <= known_at])
+        return Report(
+            {
+                "pipeline": pipeline,
+                "as_of": as_of,
+                "known_at": known_at,
+                "position": position,
+                "definition": version - 1 if draft else version,
+                "draft": draft,
+            }
+        )
+
+    def pipeline_report(
+        self,
+        pipeline,
+        *,
+        clock,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        group_by=(),
+        where=None,
+        tz="UTC",
+    ):
+        """The open deals of a pipeline at (T, K), stage by stage."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if matches(state["facts"], where):
+                visit = visits_under(state, pipeline, definitions, version)[-1]
+                deals.append(
+                    {
+                        "id": deal,
+                        "facts": state["facts"],
+                        "stage": visit["stage"],
+                        "days": days_between(visit["place"][0], as_of),
+                    }
+                )
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        return fill(report, pipeline_table, deals, definitions[version - 1], group_by)
+
+    def funnel_report(
+        self,
+        pipeline,
+        *,
+        clock,
+        cohort,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        within=None,
+        group_by=(),
+        where=None,
+        tz="UTC",
+        fiscal_year_start=1,
+    ):
+        """How far the deals opened in a period got by T."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        first, until = period(cohort, tz, fiscal_year_start)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            # Out: not opened by T, opened elsewhere, and merged by T even if its window ended before.
+            if state is None or state["visits"][0]["pipeline"] != pipeline or state["status"] == "merged":
+                continue
+            if first <= state["opened_at"] < until and matches(state["opened_as"], where):
+                seen = self._state(deal, horizon(state["opened_at"], within, as_of), known_at)
+                deals.append(funnel_deal(deal, seen, pipeline, definitions, version))
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(cohort={"from": first, "until": until}, within=within)
+        return fill(report, funnel_table, deals, definitions[version - 1], group_by)
+
+    def deal(self, deal, *, clock, as_of=None, known_at=None):
+        """The state of one deal at (T, K), or None where these do not reach its opening."""
+        refuse_if(not self._events_of(("deal", deal)), "unknown_deal")
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, "UTC", now), moment_asked(known_at, "UTC", now)
+        state = self._state(deal, as_of, known_at)
+        if state is None:
+            return None
+        pipeline, visit, facts = state["pipeline"], state["visits"][-1], state["facts"]
+        stage = read_stage(
+            self._definitions(pipeline, known_at),
+            visit["stage"],
+            visit["definition"],
+            self._in_force(pipeline, as_of, known_at),
+            visit["facts"],
+        )
+        value = facts["value"]
+        return {
+            "status": state["status"],
+            "pipeline": pipeline,
+            "stage": stage,
+            "owner": facts["owner"],
+            "source": facts["source"],
+            "value": value and (Decimal(value["amount"]), value["currency"]),
+            "expected_close": parsed(state["expected_close"]),
+            "attributes": facts["attributes"],
+            "opened_at": state["opened_at"],
+        }
+
+    def deals_behind(self, report, stage, field, group=None):
+        """The sorted ids of the deals behind a count of a report; with stage None, of a total."""
+        cells = [cell for cell in report.behind if cell["stage"] == stage and cell["field"] == field]
+        refuse_if(not cells, "invalid_field")
+        for cell in cells:
+            if same_group(cell["group"], group):
+                return sorted(cell["deals"])
+        return []  # a group without a deal does not appear
+
+
+def same_group(one, other):
+    """Whether two groups are the same, in whatever order their fields are named; None is the whole report."""
+    if one is None or other is None:
+        return one is other
+    return one.keys() == other.keys() and all(rank(one[field]) == rank(other[field]) for field in one)
+
+
+def horizon(opened_at, within, as_of):
+    """The last moment that counts for a deal: T, or the end of its window where that comes first."""
+    if within is None or Fraction(str(within)) >= days_between(opened_at, as_of):
+        return as_of
+    # Moments are whole microseconds, so cutting off what is less than one changes nothing.
+    return opened_at + timedelta(microseconds=int(Fraction(str(within)) * 86_400 * 10**6))
+
+
+def funnel_deal(deal, state, pipeline, definitions, version):
+    """What a funnel needs to know of one deal, seen at its horizon."""
+    order = keys_of(definitions[version - 1])
+    steps = [
+        (visit["place"], order.index(visit["stage"]))
+        for visit in visits_under(state, pipeline, definitions, version)
+    ]
+    furthest = max(index for _, index in steps)
+    # A win is a step beyond every stage, also where the deal was reopened since.
+    steps += [(win["place"], len(order)) for win in state["wins"] if win["pipeline"] == pipeline]
+    path = [(index, at[0]) for at, index in sorted(steps)]
+    # Whatever became of it in another pipeline is no matter here; one that came back is judged here.
+    status = state["status"] if state["pipeline"] == pipeline else "transferred"
+    return {"id": deal, "facts": state["opened_as"], "furthest": furthest, "path": path, "status": status}
