@@ -145,15 +145,15 @@ class Pipeline(msgspec.Struct, frozen=True):
         checked = parse_stages(stages)
         before = self.latest
         definition = Definition(before.version + 1, at, now, position, checked, parse_moves(moves))
+        for stage in before.stages:
+            if not definition.has(stage.key) and stage.key not in definition.moves:
+                raise error("missing_move", "moves", key=stage.key)
         for key, move in definition.moves.items():
             targets = (move,) if isinstance(move, str) else tuple(rule.to for rule in move)
             for owner, names in ((before, (key,)), (definition, targets)):
                 for name in names:
                     if not owner.has(name):
                         raise self.unknown_stage(name, owner, f"moves.{key}")
-        for stage in before.stages:
-            if not definition.has(stage.key) and stage.key not in definition.moves:
-                raise error("missing_move", "moves", key=stage.key)
         return msgspec.structs.replace(self, definitions=(*self.definitions, definition))
 
     def unknown_stage(self, given: str, definition: Definition, field: str = "stage") -> DealtrailError:
