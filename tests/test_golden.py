@@ -1,0 +1,200 @@
+"""Golden events: for each tag and version the very bytes that stores hold, to be read for ever.
+
+A file of `golden` is named after its tag. `state` is the text as it is stored, `decoded` the event: its class and each
+field as Python shows it. A file is added for a new version of a tag; one that stands there is never written again.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dealtrail import DealtrailError
+from dealtrail.domain.events import Personal
+from dealtrail.store import mapper
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+FILES = sorted(GOLDEN.glob("*.json"))
+VARIANTS = [
+    pytest.param(golden["tag"], variant["state"].encode(), variant["decoded"], id=f"{golden['tag']}: {variant['what']}")
+    for golden in (json.loads(path.read_text("utf-8")) for path in FILES)
+    for variant in golden["variants"]
+]
+
+
+def code_of(call, *args):
+    with pytest.raises(DealtrailError) as caught:
+        call(*args)
+    return caught.value.code
+
+
+def test_every_tag_has_a_golden_file_and_every_golden_file_a_tag():
+    assert {path.name.removesuffix(".json") for path in FILES} == set(mapper.TAGS.values())
+
+
+def test_a_golden_file_bears_the_name_of_its_tag_and_nothing_else_is_there():
+    assert {path.name: json.loads(path.read_text("utf-8"))["tag"] for path in GOLDEN.iterdir()} == {
+        f"{tag}.json": tag for tag in mapper.TAGS.values()
+    }
+
+
+def test_every_optional_field_is_shown_given_and_absent():
+    shown = {}
+    for param in VARIANTS:
+        tag, _, decoded = param.values
+        for field, value in decoded.items():
+            shown.setdefault((tag, field), set()).add(value == "None")
+    optional = {
+        (tag, field.name)
+        for kind, tag in mapper.TAGS.items()
+        for field in msgspec.structs.fields(kind)
+        if isinstance(msgspec.inspect.type_info(field.type), msgspec.inspect.UnionType)
+        and msgspec.inspect.type_info(field.type).includes_none
+    }
+    assert optional
+    assert {place for place in optional if shown[place] != {True, False}} == set()
+
+
+def test_no_two_events_share_a_tag():
+    assert len(set(mapper.TAGS.values())) == len(mapper.TAGS)
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
+def test_a_golden_event_is_read_as_it_was_meant(tag, state, decoded):
+    event = mapper.decode(tag, state)
+    assert {"event": type(event).__name__} | {
+        name: repr(getattr(event, name)) for name in event.__struct_fields__
+    } == decoded
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
+def test_a_golden_event_is_written_again_byte_for_byte(tag, state, decoded):
+    assert mapper.encode(mapper.decode(tag, state)) == (tag, state)
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
+def test_a_field_that_a_later_version_added_is_passed_over(tag, state, decoded):
+    later = state[:-1] + b',"a_field_of_later":[1,{"deep":null}]}'
+    assert mapper.decode(tag, later) == mapper.decode(tag, state)
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
+def test_a_golden_event_that_was_cut_off_is_damaged(tag, state, decoded):
+    assert {code_of(mapper.decode, tag, state[:length]) for length in range(len(state))} == {"damaged"}
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
+def test_a_golden_event_that_lost_a_field_is_damaged(tag, state, decoded):
+    whole = json.loads(state)
+    for name in whole:
+        less = {other: value for other, value in whole.items() if other != name}
+        assert code_of(mapper.decode, tag, json.dumps(less).encode()) == "damaged"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "",
+        "stage_entered",
+        "stage_entered.2",
+        "stage_entered.1 ",
+        "Stage_Entered.1",
+        "StageEntered",
+        "dealtrail.domain.events:StageEntered",
+        "os:system",
+        "trap:Event",
+        "../stage_entered.1",
+        "stage_entered.1\0",
+    ],
+)
+def test_an_unknown_tag_is_damaged_and_never_imported(tag, tmp_path, monkeypatch):
+    (tmp_path / "trap.py").write_text("class Event: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert code_of(mapper.decode, tag, b"{}") == "damaged"
+    assert "trap" not in sys.modules
+
+
+def test_the_refusal_of_an_unknown_tag_names_the_store_and_the_tag():
+    with pytest.raises(DealtrailError) as caught:
+        mapper.decode("deal_teleported.1", b"{}", "sales.db")
+    assert "sales.db" in caught.value.message
+    assert "deal_teleported.1" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'"kind"',
+        b"{}",
+        b'{"kind":null}',
+        b'{"kind":7}',
+        b'{"kind":"call"} {}',
+        b"\xff\xfe",
+        b'{"kind":"\xff"}',
+        b'{"kind":"\\ud800"}',
+        b"\x00" * 20,
+        b"[" * 100_000,
+        None,
+        7,
+        1.5,
+    ],
+    ids=repr,
+)
+def test_bytes_that_are_no_event_are_damaged(state):
+    assert code_of(mapper.decode, "activity_logged.1", state) == "damaged"
+
+
+@pytest.mark.parametrize("amount", ['"twelve"', '""', "null", "true", "{}"])
+def test_an_amount_that_no_event_ever_held_is_damaged(amount):
+    state = b'{"value":{"amount":%s,"currency":"EUR"}}' % amount.encode()
+    assert code_of(mapper.decode, "value_changed.1", state) == "damaged"
+
+
+PERSONAL = [
+    (Personal("Zoë's deal", None, None), '{"title":"Zoë\'s deal"}'),
+    (Personal(None, "called\nagain", None), '{"note":"called\\nagain"}'),
+    (Personal(None, None, {"phone": "+31 6", "name": "Ann"}), '{"personal":{"phone":"+31 6","name":"Ann"}}'),
+    (Personal("a", "b", {"c": "d"}), '{"title":"a","note":"b","personal":{"c":"d"}}'),
+]
+
+
+@pytest.mark.parametrize(("personal", "stored"), PERSONAL)
+def test_a_personal_part_is_read_and_written_byte_for_byte(personal, stored):
+    assert mapper.decode_personal(stored.encode()) == personal
+    assert mapper.encode_personal(personal) == stored.encode()
+
+
+def test_no_personal_part_is_stored_as_nothing():
+    assert mapper.encode_personal(None) is None
+    assert mapper.decode_personal(None) is None
+
+
+@pytest.mark.parametrize("stored", [b"", b"{", b"[]", b'{"title":7}', b'{"personal":{"a":1}}', b"\xff", 7], ids=repr)
+def test_a_personal_part_that_cannot_be_read_is_damaged(stored):
+    assert code_of(mapper.decode_personal, stored) == "damaged"
+
+
+def git(*arguments):
+    try:
+        done = subprocess.run(
+            ["git", "-c", "diff.renames=false", *arguments], cwd=HERE, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("git is not installed, so nobody can tell whether a golden file was written again")
+    if done.returncode:
+        pytest.skip(f"this is no git checkout with a history: {done.stderr.strip()}")
+    return done.stdout.split()
+
+
+def test_a_golden_file_once_committed_is_never_written_again_or_removed():
+    assert git("rev-parse", "--is-inside-work-tree") == ["true"]
+    assert git("log", "--diff-filter=MD", "--format=", "--name-only", "--", "golden") == []
+    assert git("diff", "--diff-filter=MD", "--name-only", "HEAD", "--", "golden") == []
