@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any, Literal
 
 import msgspec
 
 from dealtrail.domain.actions import Action, parse_action
-from dealtrail.domain.errors import DealtrailError, error, nearest
+from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error, nearest
 from dealtrail.domain.events import Entry, EventRetracted, Personal, fields
 from dealtrail.domain.periods import parse_period
 from dealtrail.domain.times import instant, moment, zone
@@ -166,23 +167,17 @@ class Trail:
 
         Many steps share one commit: what was yielded is durable when the iteration has gone 1,000 further, or ended.
         """
-        line = 0
-        pending = iter(actions)
-        ended = False
-        while not ended:
-            outcomes: list[Imported] = []
+        numbered = enumerate(actions, 1)
+        # Each commit's actions are fetched before its transaction begins: what their source does, or how long it
+        # takes, touches no lock of the store.
+        while batch := list(islice(numbered, _STEPS_PER_COMMIT)):
+            outcomes = []
             with self._log.writing() as writing:
-                while len(outcomes) < _STEPS_PER_COMMIT:
-                    try:
-                        action = next(pending)
-                    except StopIteration:
-                        ended = True
-                        break
-                    line += 1
+                for line, action in batch:
                     try:
                         recorded = _recorded(writing.step([parse_action(action)])[0])
                         outcomes.append(Imported(line, recorded, None))
-                    except DealtrailError as refusal:
+                    except (InvalidInput, Refused) as refusal:
                         outcomes.append(Imported(line, None, refusal))
             yield from outcomes
 
@@ -262,7 +257,7 @@ class Trail:
         fiscal_year_start: Any,
     ) -> FunnelReport:
         groups, filters = question_room.parse_group_by(group_by), question_room.parse_where(where)
-        if isinstance(fiscal_year_start, bool) or fiscal_year_start not in range(1, 13):
+        if type(fiscal_year_start) is not int or not 1 <= fiscal_year_start <= 12:
             raise error("invalid_field", "fiscal_year_start", why="give a month, 1 to 12")
         period = parse_period(cohort, zone(tz), fiscal_year_start)
         span = funnel_room.window(within)

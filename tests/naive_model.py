@@ -778,9 +778,7 @@ class Model:
             return
         if event["kind"] == "move_deal":
             # A move changes no field of the deal, so the deal just after it has the facts of just before.
-            there = read_stage(
-                definitions, event["fields"]["stage"], event["definition"], version, state["facts"]
-            )
+            there = read_stage(definitions, event["fields"]["stage"], event["definition"], version, state["facts"])
             refuse_if(there == here, "already_in_stage")
             order = keys_of(definition)
             if order.index(there) < order.index(here):
@@ -818,9 +816,7 @@ class Model:
     def _definitions(self, pipeline, known_at):
         """The definitions of a pipeline recorded by K, version 1 first."""
         return [
-            event["fields"]
-            for event in self._events_of(("pipeline", pipeline))
-            if event["recorded_at"] <= known_at
+            event["fields"] for event in self._events_of(("pipeline", pipeline)) if event["recorded_at"] <= known_at
         ]
 
     def _in_force(self, pipeline, as_of, known_at):
@@ -997,8 +993,7 @@ def funnel_deal(deal, state, pipeline, definitions, version):
     """What a funnel needs to know of one deal, seen at its horizon."""
     order = keys_of(definitions[version - 1])
     steps = [
-        (visit["place"], order.index(visit["stage"]))
-        for visit in visits_under(state, pipeline, definitions, version)
+        (visit["place"], order.index(visit["stage"])) for visit in visits_under(state, pipeline, definitions, version)
     ]
     furthest = max(index for _, index in steps)
     # A win is a step beyond every stage, also where the deal was reopened since.

@@ -240,7 +240,11 @@ def recomputed(path):
     chain, chains = bytes(32), []
     for position, *pairs in stored:
         hashed = sha256(chain)
-        parts = [("text", log.encode()), ("integer", str(position).encode()), *zip(pairs[::2], pairs[1::2], strict=True)]
+        parts = [
+            ("text", log.encode()),
+            ("integer", str(position).encode()),
+            *zip(pairs[::2], pairs[1::2], strict=True),
+        ]
         for kind, data in parts:
             data = data or b""
             hashed.update(f"{kinds[kind]}{len(data)}:".encode() + data)

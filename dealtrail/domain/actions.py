@@ -231,13 +231,17 @@ def personal_part(action: Any) -> Personal | None:
 def request_digest(action: Action) -> bytes:
     """What an action asks, as a digest: the same content has the same one.
 
-    `expected_version` is a condition, not content. Of the personal part only the names of its fields are digested:
-    a digest of a short text would let it be guessed after it was forgotten.
+    `expected_version` is a condition, not content. Null is absence, but in an amendment, where it takes a field away.
+    Of the personal part only the names of its fields are digested: a digest of a short text would let it be guessed
+    after it was forgotten.
     """
-    plain = {name: value for name, value in _flat(action).items() if value is not None and name != "expected_version"}
-    named = sorted(name for name in PERSONAL if name in plain)
-    for name in named:
-        del plain[name]
+    changed = action.changes if isinstance(action, Amend) else {}
+    plain = {
+        name: value
+        for name, value in _flat(action).items()
+        if name != "expected_version" and (value is not None or name in changed)
+    }
+    named = sorted((name, plain.pop(name) is None) for name in PERSONAL if name in plain)
     if action.at is not None:
         plain["at"] = instant(action.at)
     return sha256(msgspec.json.encode([plain, named], order="sorted")).digest()

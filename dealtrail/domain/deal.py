@@ -1,6 +1,6 @@
 """A deal: its timeline, the fold of its events into a state, and the rules that an event must keep."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any, Literal, NamedTuple
 
@@ -226,7 +226,7 @@ _NEED_OPEN = (
 )
 
 
-def judge_timeline(deal: str, placed: list[Placed], pipelines: Pipelines, recorded: int) -> State:
+def judge_timeline(deal: str, placed: Sequence[Placed], pipelines: Pipelines, recorded: int) -> State:
     """The state after a whole timeline in which every rule holds; entries after version `recorded` are the new ones.
 
     Errors: before_opening, and as `judge`; the first event that breaks a rule gives the code.

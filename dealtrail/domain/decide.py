@@ -44,7 +44,7 @@ from dealtrail.domain.deal import (
     read,
     timeline,
 )
-from dealtrail.domain.definitions import Definition, Pipeline, parse_stages
+from dealtrail.domain.definitions import Definition, Pipeline, parse_moves, parse_stages
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -127,6 +127,8 @@ def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
 
 
 def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
+    stages = parse_stages(action.stages)
+    moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
     pipeline = known.pipelines.get(action.pipeline)
     if isinstance(action, RedefinePipeline) and pipeline is None:
         raise _unknown_pipeline(action.pipeline, known)
@@ -141,12 +143,11 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     at = _occurred_at(action, turn)
     event: Event
     if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, parse_stages(action.stages))  # type: ignore[union-attr]
+        event = PipelineDefined(action.name or action.pipeline, stages)  # type: ignore[union-attr]
     else:
         if at < pipeline.latest.occurred_at:
             raise error("definition_before_previous", "at", previous=pipeline.latest.version)
-        moves = action.moves if isinstance(action, RedefinePipeline) else None
-        latest = pipeline.followed_by(action.stages, moves, at, turn.position, turn.recorded_at).latest
+        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at).latest
         event = PipelineRedefined(latest.stages, latest.moves)
     return [_entry(stream, version + 1, turn, at, event, action)]
 
@@ -180,8 +181,8 @@ def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
         return _retract(action, deal, known, turn, at)
     if isinstance(action, Amend):
         return _amend(action, deal, known, turn)
-    place = _new_event(action, deal.placed, deal.id, known, at, turn.position)
-    entry = _entry(stream, deal.version + 1, turn, at, place, action)
+    event = _new_event(action, _before(deal.placed, at, turn.position), deal, known, at)
+    entry = _entry(stream, deal.version + 1, turn, at, event, action)
     _judge_with(deal, entry, known)
     return [entry]
 
@@ -234,7 +235,10 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     if isinstance(changed, OpenDeal):
         event: DealEvent = _opening(changed, deal.id, known, at)
     else:
-        event = _new_event(changed, others, deal.id, known, at, root)
+        before = _before(others, at, root)
+        if before:  # what comes earlier must hold without the old event before the new one is judged after it
+            judge_timeline(deal.id, before, known.pipelines, deal.version)
+        event = _new_event(changed, before, deal, known, at)
     entry = msgspec.structs.replace(
         _entry(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
         position=turn.position + 1,
@@ -255,14 +259,17 @@ def _judge_with(deal: Deal, entry: Entry, known: Known) -> None:
         judge_timeline(deal.id, sorted((*deal.placed, new)), known.pipelines, deal.version)
 
 
-def _new_event(
-    action: DealAction, placed: tuple[Placed, ...], deal: str, known: Known, at: Instant, root: int
-) -> DealEvent:
-    """The event of an action that would stand at (at, root) of a timeline: its status judged, its stage looked up."""
-    state = fold(placed[: bisect_right(placed, (at, root), key=lambda p: (p.occurred_at, p.root))])
+def _before(placed: tuple[Placed, ...], at: Instant, root: int) -> tuple[Placed, ...]:
+    """What comes before (at, root) in a timeline."""
+    return placed[: bisect_right(placed, (at, root), key=lambda place: (place.occurred_at, place.root))]
+
+
+def _new_event(action: DealAction, before: tuple[Placed, ...], deal: Deal, known: Known, at: Instant) -> DealEvent:
+    """The event of an action that would come next in a timeline: its status judged, its stage looked up."""
+    state = deal.state if len(before) == len(deal.placed) else fold(before)
     if state is None:
-        raise before_opening(deal, placed[0].occurred_at)
-    return _event(action, deal, state, known, at)
+        raise before_opening(deal.id, deal.placed[0].occurred_at)
+    return _event(action, deal.id, state, known, at)
 
 
 def _event(action: DealAction, deal: str, state: State, known: Known, at: Instant) -> DealEvent:

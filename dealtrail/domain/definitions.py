@@ -137,14 +137,12 @@ class Pipeline(msgspec.Struct, frozen=True):
             stage = move if isinstance(move, str) else _chosen(move, basis)
         return stage
 
-    def followed_by(self, stages: object, moves: object, at: Instant, position: int, now: Instant) -> "Pipeline":
-        """The pipeline with its next version, checked against the one before.
-
-        Errors: the shape of stages and moves; unknown_stage, missing_move.
-        """
-        checked = parse_stages(stages)
+    def followed_by(
+        self, stages: tuple[Stage, ...], moves: Mapping[str, Move], at: Instant, position: int, now: Instant
+    ) -> "Pipeline":
+        """The pipeline with its next version, checked against the one before. Errors: unknown_stage, missing_move."""
         before = self.latest
-        definition = Definition(before.version + 1, at, now, position, checked, parse_moves(moves))
+        definition = Definition(before.version + 1, at, now, position, stages, moves)
         for stage in before.stages:
             if not definition.has(stage.key) and stage.key not in definition.moves:
                 raise error("missing_move", "moves", key=stage.key)

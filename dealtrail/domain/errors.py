@@ -115,6 +115,9 @@ _STORE: dict[str, str] = {
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
     "not_a_store": "{path} is not a dealtrail store: {why}",
     "closed": "this trail is closed; open it again",
+    "disk_error": "{path}: the disk refused ({why}); nothing of this step is acknowledged: mend it, then open again",
+    "full": "{path}: there is no room left on the disk; nothing of this step was recorded: make room, then retry",
+    "read_only": "{path} cannot be written to; give this process the right to write the file and its folder",
 }
 
 SENTENCES = _INPUT | _RULES | _CONFLICT | _STORE

@@ -48,6 +48,8 @@ def _refusal(message: str, given: object, kind: Any, field: str) -> DealtrailErr
     quoted = _QUOTED.search(what)
     if "missing required field" in what and quoted:
         return error("missing_field", ".".join(p for p in (path, quoted[1]) if p))
+    if what.endswith("got `null`") and path:
+        return error("missing_field", path)  # null is absence, and this field may not be absent
     if "unknown field" in what and quoted:
         known = getattr(kind, "__struct_encode_fields__", ()) if not path else ()
         name = quoted[1]

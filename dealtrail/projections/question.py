@@ -7,7 +7,17 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Attributes, Definition, Move, Pipeline, Scalar, Stage, kind
+from dealtrail.domain.definitions import (
+    Attributes,
+    Definition,
+    Move,
+    Pipeline,
+    Scalar,
+    Stage,
+    kind,
+    parse_moves,
+    parse_stages,
+)
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import Instant, moment, parse_moment, zone
@@ -116,8 +126,8 @@ def lens(known: Pipeline, given: object, at: When) -> Lens:
         given = as_draft(given)
     if isinstance(given, Draft):
         follows = known.followed_by(
-            msgspec.to_builtins(given.stages),
-            msgspec.to_builtins(given.moves),
+            parse_stages(msgspec.to_builtins(given.stages)),
+            parse_moves(msgspec.to_builtins(given.moves)),
             at.as_of,
             at.position,
             at.known_at,

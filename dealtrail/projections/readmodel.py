@@ -54,7 +54,16 @@ class ReadModel:
         self._generation: Datastore | None = None
         name = memory_name() if log.in_memory else file_name(f"{log.path}.read", create=True)
         self._pointer = Datastore(name, durable=True)
-        with translated(self._path), self._pointer.transaction(commit=True) as c:
+        with translated(self._path):
+            self._found()
+
+    def _found(self) -> None:
+        """Make the pointer where there is none. One that is there is not written to: somebody may be rebuilding."""
+        with self._pointer.transaction(commit=False) as c:
+            c.execute("SELECT 1 FROM sqlite_master WHERE name = 'generation'")
+            if c.fetchone():
+                return
+        with self._pointer.transaction(commit=True) as c:
             c.execute("CREATE TABLE IF NOT EXISTS generation (number INTEGER NOT NULL)")
             c.execute("INSERT INTO generation SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM generation)")
 

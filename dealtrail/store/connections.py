@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from eventsourcing.persistence import ConnectionUnavailableError, DatabaseError, PersistenceError
+from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, PersistenceError
 from eventsourcing.sqlite import (
     SQLiteConnection,
     SQLiteConnectionPool,
@@ -88,18 +88,25 @@ def translated(path: str) -> Iterator[None]:
         yield
     except DealtrailError:
         raise
+    except ConnectionPoolClosedError as trouble:
+        raise error("closed") from trouble
     except (sqlite3.Error, PersistenceError) as trouble:
         raise _translated(path, trouble) from trouble
+
+
+_CODES = {"BUSY": "busy", "LOCKED": "busy", "FULL": "full", "READONLY": "read_only", "IOERR": "disk_error"}
 
 
 def _translated(path: str, trouble: Exception) -> DealtrailError:
     cause = trouble if isinstance(trouble, sqlite3.Error) else trouble.__cause__
     code = getattr(cause, "sqlite_errorname", "") or ""
-    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or isinstance(trouble, ConnectionUnavailableError):
+    kind = code.removeprefix("SQLITE_").partition("_")[0]
+    if isinstance(trouble, ConnectionUnavailableError):
         return error("busy", path=path)
-    if code == "SQLITE_NOTADB":
+    if kind in _CODES:
+        return error(_CODES[kind], path=path, why=str(trouble))
+    if kind == "NOTADB":
         return error("not_a_store", path=path, why="the file is no SQLite database")
-    if code.startswith("SQLITE_CANTOPEN"):
+    if kind == "CANTOPEN":
         return error("not_a_store", path=path, why="the file cannot be opened")
-    kind = "the database" if isinstance(trouble, DatabaseError) else "SQLite"
-    return error("damaged", path=path, why=f"{kind} answered {code or type(trouble).__name__}: {trouble}")
+    return error("damaged", path=path, why=f"SQLite answered {code or type(trouble).__name__}: {trouble}")

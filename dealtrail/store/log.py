@@ -1,8 +1,9 @@
 """The log: opened, appended to under the write lock, and read for replay with SQL of its own."""
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -38,8 +39,8 @@ class Log:
         self.path = path
         self._clock = clock
         self.in_memory = path == ":memory:"
-        if not self.in_memory and os.path.isdir(path):
-            raise error("not_a_store", path=path, why="it is a folder")
+        if not self.in_memory:
+            self._inspect()
         name = memory_name() if self.in_memory else file_name(path, create=True)
         self._datastore = Datastore(name, durable=True)
         self.recorder = LogRecorder(self._datastore)
@@ -51,6 +52,16 @@ class Log:
             raise
         self.recorder.log_id = self.id
         self._writing_cache = _Cache()
+
+    def _inspect(self) -> None:
+        """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
+        if os.path.isdir(self.path):
+            raise error("not_a_store", path=self.path, why="it is a folder")
+        if "\0" in self.path:
+            raise error("not_a_store", path=self.path, why="no file can have that name")
+        if os.path.exists(self.path) and os.path.getsize(self.path):
+            with translated(self.path), closing(sqlite3.connect(file_name(self.path, create=False), uri=True)) as raw:
+                self._identity(raw.cursor())
 
     def _found(self) -> str:
         """The id of the log, which is founded where the file is new."""
@@ -67,7 +78,7 @@ class Log:
                 c.execute("INSERT INTO log (id, format) VALUES (?, ?)", (known, FORMAT))
         return known
 
-    def _identity(self, c: SQLiteCursor) -> str | None:
+    def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
         c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         tables = {row[0] for row in c.fetchall()}
         if not tables:
@@ -166,7 +177,7 @@ class Reading:
             " ORDER BY originator_version",
             (stream, upto),
         )
-        return [self._entry(row) for row in self._c.fetchall()]
+        return self._stream(self._c.fetchall())
 
     def following(self, after: int, limit: int) -> list[Entry]:
         """The entries of the whole log after a position, in its order."""
@@ -193,10 +204,20 @@ class Reading:
         )
         rows = iter(self._c.sqlite_cursor)
         for stream, group in groupby(rows, key=lambda row: row[0]):
-            yield stream, [self._entry(row) for row in group]
+            yield stream, self._stream(group)
+
+    def _stream(self, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+        """A whole stream, in which no version is missing."""
+        entries = [self._entry(row) for row in rows]
+        for version, entry in enumerate(entries, 1):
+            if entry.version != version:
+                raise error("damaged", path=self._path, why=f"event {version} of {entry.stream} is missing")
+        return entries
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, personal = row
+        if type(recorded_at) is not int or type(occurred_at) is not int or not (amends is None or 0 < amends < version):
+            raise error("damaged", path=self._path, why=f"the times or the amendment of event {position} make no sense")
         event = mapper.decode(tag, state, self._path)
         part = mapper.decode_personal(personal, self._path)
         return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part)
@@ -275,10 +296,14 @@ class Writing:
         """
         reading = self._clock()
         recorded_at = reading if self._recorded_at is None else max(reading, self._recorded_at + 1)
-        left = []
-        for action in actions:
+        left: list[Entry] = []
+        for index, action in enumerate(actions):
             turn = Turn(recorded_at, self._position + 1, uuid4().hex)
-            entries = decide(action, self, turn)
+            try:
+                entries = decide(action, self, turn)
+            except DealtrailError as refusal:
+                refusal.facts["index"] = index
+                raise
             if entries[0].position == turn.position:
                 self._append(entries, recorded_at - reading)
             left.append(entries[-1])

@@ -67,7 +67,7 @@ def decode(tag: str, state: bytes, path: str = "the log") -> Event:
     """The event of a tag and bytes. Errors: damaged, for an unknown tag or bytes that are not its event."""
     try:
         event: Event = _DECODERS[tag](state)
-    except (KeyError, msgspec.MsgspecError) as trouble:
+    except (KeyError, TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as trouble:
         raise error("damaged", path=path, why=f"an event tagged {tag!r} cannot be read") from trouble
     return event
 
@@ -83,5 +83,5 @@ def decode_personal(stored: bytes | None, path: str = "the log") -> Personal | N
         return None
     try:
         return _PERSONAL.decode(stored)
-    except msgspec.MsgspecError as trouble:
+    except (TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as trouble:
         raise error("damaged", path=path, why="the personal part of an event cannot be read") from trouble
