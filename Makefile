@@ -13,7 +13,7 @@ check: test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=tests $(BIN)/lint-imports
 
 torture: .venv/developing
 	$(BIN)/python -m pytest -m slow

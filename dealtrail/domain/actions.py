@@ -160,7 +160,7 @@ class Retract(DealAction, frozen=True, kw_only=True, tag="retract"):
 class Amend(DealAction, frozen=True, kw_only=True, tag="amend"):
     """Correct an event of a deal: the fields named in `changes` replace its own; `at` moves it in time.
 
-    As JSON the changes stand among the other fields: `{"action": "amend", "deal": "D-1", "version": 2, "stage": "won"}`.
+    As JSON the changes stand among the other fields: `{"action": "amend", "deal": "D-1", "version": 2, "owner": "bo"}`.
     """
 
     version: Version

@@ -165,7 +165,7 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
 
     Errors: no_stages, duplicate_key, reserved_key, and those of their shape.
     """
-    stages = shaped(given, Annotated[tuple[Stage, ...], Meta(max_length=100)], "stages")
+    stages: tuple[Stage, ...] = shaped(given, Annotated[tuple[Stage, ...], Meta(max_length=100)], "stages")
     if not stages:
         raise error("no_stages", "stages")
     _unique([stage.key for stage in stages], "stages")
@@ -217,7 +217,8 @@ def _rule(given: object, where: str) -> Rule:
         fits = isinstance(condition.value, list) == (condition.op == "in") and len(members) <= 1000
         if not fits or (of_value and any(_decimal(member) is None for member in members)):
             raise error("invalid_condition", f"{where}.when", given=given["when"])
-    return shaped(given, Rule, where)
+    rule: Rule = shaped(given, Rule, where)
+    return rule
 
 
 def _chosen(rules: tuple[Rule, ...], basis: Basis) -> str:

@@ -105,7 +105,7 @@ def _personal(
 ) -> dict[int, tuple[str | None, dict[str, str]]]:
     """The title and the personal map of each deal, later ones over earlier ones."""
     c.execute(
-        f"SELECT personal.deal, title, personal FROM ({chosen}) AS chosen"  # noqa: S608  constants of this module
+        f"SELECT personal.deal, title, personal FROM ({chosen}) AS chosen"
         " JOIN personal ON personal.deal = chosen.number WHERE at <= :as_of AND known_from <= :position"
         " AND known_to > :position ORDER BY personal.deal, at, root",
         {**at.values, **values},

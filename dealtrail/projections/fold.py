@@ -10,7 +10,7 @@ Visits (stays in a stage, and wins) and personal parts are points in business ti
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -126,7 +126,7 @@ def _steps(entries: Iterable[Entry]) -> Iterator[tuple[int, list[Entry]]]:
 def _in_order(placed: list[Placed], new: list[Placed]) -> bool:
     """Whether new entries only go on where the timeline ends."""
     places = [*placed[-1:], *new]
-    return all(a < b for a, b in zip(places, places[1:], strict=False)) and not any(
+    return all(a < b for a, b in pairwise(places)) and not any(
         isinstance(place.entry.event, EventRetracted) or place.entry.amends is not None for place in new
     )
 

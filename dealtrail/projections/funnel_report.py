@@ -194,7 +194,7 @@ def journeys(
             status = status if pipeline == lens.pipeline.key else "transferred"
             opened[deal] = (min(at.as_of, opened_at + values["within"]), status, as_opened)
     seen: dict[int, list[Seen]] = {deal: [] for deal in opened}
-    chosen = f"SELECT visit.deal AS number FROM visit WHERE {_COHORT}"  # noqa: S608  a constant
+    chosen = f"SELECT visit.deal AS number FROM visit WHERE {_COHORT}"
     for visit in visits(c, at, chosen, values):
         if visit.deal in opened and visit.at <= opened[visit.deal][0] and visit.pipeline == lens.pipeline.key:
             seen[visit.deal].append(visit)

@@ -103,10 +103,10 @@ _OPEN = f"period.pipeline = :pipeline AND period.status = 'open' AND {PERIOD_HOL
 def standing(c: SQLiteCursor, lens: Lens, at: When, where: dict[str, Scalar | None]) -> list[Standing]:
     """The deals that are open and in the pipeline at (T, K), with the filter's values as they are at T."""
     values = {"pipeline": lens.pipeline.key}
-    chosen = f"SELECT period.deal AS number FROM period WHERE {_OPEN}"  # noqa: S608  a constant
+    chosen = f"SELECT period.deal AS number FROM period WHERE {_OPEN}"
     stay_of = stays(visits(c, at, chosen, values), {lens.pipeline.key: lens})
     c.execute(
-        f"SELECT deal, amount, currency, owner, source, attributes FROM period WHERE {_OPEN} ORDER BY deal",  # noqa: S608
+        f"SELECT deal, amount, currency, owner, source, attributes FROM period WHERE {_OPEN} ORDER BY deal",
         {**at.values, **values},
     )
     found = ((row[0], facts(*row[1:])) for row in c.fetchall())

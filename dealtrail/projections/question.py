@@ -1,4 +1,4 @@
-"""A question, understood: moments, log position, definition, filter and groups, checked before anything is looked up."""
+"""A question, understood: moments, log position, definition, filter and groups, checked before it is looked up."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -75,7 +75,8 @@ class Lens(msgspec.Struct, frozen=True):
 def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
     """The moments of a question: now where they are not given or later than now.
 
-    Now is the clock, or the last recorded_at where the clock is behind it. Errors: invalid_time, naive_time, invalid_tz.
+    Now is the clock, or the last recorded_at where the clock is behind it.
+    Errors: invalid_time, naive_time, invalid_tz.
     """
     place = zone(tz)
     moments = [
@@ -245,7 +246,7 @@ T = TypeVar("T", bound=Grouped)
 
 
 def grouped(deals: list[T], group_by: tuple[str, ...]) -> list[tuple[dict[str, Scalar | None], list[T]]]:
-    """The groups with a deal in them, each with its members: numbers, then booleans, then texts, the missing one last."""
+    """The groups with a deal in them, each with its members: numbers, booleans, then texts, the missing one last."""
     groups: dict[Any, tuple[dict[str, Scalar | None], list[T]]] = {}
     for deal in deals if group_by else ():
         group = {field: deal.facts.get(field) for field in group_by}

@@ -31,7 +31,7 @@ _BATCH_ROWS = 50_000
 
 
 def _insert(table: str, columns: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
 
 
 _INSERT_PERIOD = _insert("period", PERIOD)
@@ -213,7 +213,7 @@ class ReadModel:
                     os.remove(self._file(number) + suffix)
 
 
-_DELETE_DEAL = tuple(f"DELETE FROM {table} WHERE deal = ?" for table in ("period", "visit", "personal"))  # noqa: S608
+_DELETE_DEAL = tuple(f"DELETE FROM {table} WHERE deal = ?" for table in ("period", "visit", "personal"))
 
 
 def _fill(c: SQLiteCursor, reading: Reading, log_id: str, progress: Progress | None) -> None:

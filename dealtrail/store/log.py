@@ -173,8 +173,7 @@ class Reading:
     def entries(self, stream: str, upto: int) -> list[Entry]:
         """The entries of a stream up to a position, version 1 first."""
         self._c.execute(
-            f"SELECT {_ENTRY} FROM event WHERE originator_id = ? AND position <= ?"  # noqa: S608  constant columns
-            " ORDER BY originator_version",
+            f"SELECT {_ENTRY} FROM event WHERE originator_id = ? AND position <= ? ORDER BY originator_version",
             (stream, upto),
         )
         return self._stream(self._c.fetchall())
@@ -182,7 +181,7 @@ class Reading:
     def following(self, after: int, limit: int) -> list[Entry]:
         """The entries of the whole log after a position, in its order."""
         self._c.execute(
-            f"SELECT {_ENTRY} FROM event WHERE position > ? ORDER BY position LIMIT ?",  # noqa: S608
+            f"SELECT {_ENTRY} FROM event WHERE position > ? ORDER BY position LIMIT ?",
             (after, limit),
         )
         return [self._entry(row) for row in self._c.fetchall()]
@@ -198,7 +197,7 @@ class Reading:
     def all_streams(self, kind: str, upto: int) -> Iterator[tuple[str, list[Entry]]]:
         """Every stream of a kind (`deal`, `pipeline`) with its entries, one after the other, in little memory."""
         self._c.execute(
-            f"SELECT {_ENTRY} FROM event WHERE originator_id > ? AND originator_id < ? AND position <= ?"  # noqa: S608
+            f"SELECT {_ENTRY} FROM event WHERE originator_id > ? AND originator_id < ? AND position <= ?"
             " ORDER BY originator_id, originator_version",
             (f"{kind}:", f"{kind};", upto),
         )

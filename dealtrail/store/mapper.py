@@ -1,4 +1,4 @@
-"""Events to bytes and back: a closed registry of tags, each with its version. An unknown tag is an error, never code."""
+"""Events to bytes and back: a closed registry of versioned tags. An unknown tag is an error, never code."""
 
 from collections.abc import Callable
 from typing import Any

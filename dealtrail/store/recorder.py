@@ -56,7 +56,7 @@ _COLUMNS = (
     "position, originator_id, originator_version, topic, state, occurred_at, recorded_at, clock_behind_us, "
     "actor, action_id, request, amends, personal, chain"
 )
-_INSERT = f"INSERT INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608  a constant
+_INSERT = f"INSERT INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ STORES_DEFINITION = (*PUTS_INTO_STAGE, "complete_action", "win_deal")
 OUTCOMES = {"win_deal": "won", "lose_deal": "lost", "disqualify_deal": "disqualified", "merge_deal": "merged"}
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """An action or a question that the rules do not allow; `code` says which rule."""
 
     def __init__(self, code):
