@@ -184,9 +184,7 @@ def test_a_limit_of_no_days_stalls_every_deal_but_one_that_just_came():
 
 
 def test_the_limit_is_that_of_the_version_read_under():
-    past = given(
-        define(stage("lead", rots_after_days=3)), opening(1), redefine(20, stage("lead", rots_after_days=30))
-    )
+    past = given(define(stage("lead", rots_after_days=3)), opening(1), redefine(20, stage("lead", rots_after_days=30)))
     assert [past.row("lead", as_of=on(19), definition=d).stalled for d in ("as_of", "current")] == [1, 0]
 
 
@@ -204,9 +202,7 @@ def test_a_reopening_begins_the_days_in_stage_anew():
 
 def test_a_move_back_and_forth_begins_the_days_in_stage_anew():
     past = given(B2B, opening(1), move(3, "proposal"), move(5, "lead"), move(8, "proposal"))
-    found = [
-        [row.median_days_in_stage for row in report(past, as_of=on(day)).stages] for day in (4, 7, 10)
-    ]
+    found = [[row.median_days_in_stage for row in report(past, as_of=on(day)).stages] for day in (4, 7, 10)]
     assert found == [[None, None, 1.0], [2.0, None, None], [None, None, 2.0]]
 
 
@@ -231,9 +227,7 @@ def test_a_later_version_that_merges_does_not_join_visits_across_a_reopening():
 def test_amending_a_value_after_a_split_moves_the_old_visit():
     """The value of the opening was typed wrongly; corrected, the visit of day 2 is read as the other part."""
     big = {"field": "value", "op": "ge", "value": "1000"}
-    split = redefine(
-        10, "small", "large", moves={"lead": [{"when": big, "to": "large"}, {"to": "small"}]}
-    )
+    split = redefine(10, "small", "large", moves={"lead": [{"when": big, "to": "large"}, {"to": "small"}]})
     past = given(define("lead"), opening(2, value=euro(500)), split, amend(1, value=euro(5000), recorded=on(120)))
     past.clock.now = on(130)
     assert past.counts() == {"small": 0, "large": 1}
