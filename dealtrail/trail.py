@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from itertools import islice
 from types import TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from dealtrail.domain.actions import Action, parse_action
 from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error, nearest
 from dealtrail.domain.events import Entry, EventRetracted, Personal, fields
 from dealtrail.domain.periods import parse_period
+from dealtrail.domain.texts import DealId, Word, shaped
 from dealtrail.domain.times import instant, moment, zone
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections import funnel_report as funnel_room
@@ -210,7 +212,7 @@ class Trail:
             lens = question_room.lens(question_room.pipeline(c, pipeline, at.position), definition, at)
             found = pipeline_room.standing(c, lens, at, filters)
         figures = pipeline_room.figures(found, lens, at.as_of, groups)
-        question = _question("pipeline", pipeline, at, definition, groups, filters, tz)
+        question = _question("pipeline", pipeline, at, understood(definition, lens), groups, filters, tz)
         return PipelineReport(
             pipeline=pipeline,
             as_of=moment(at.as_of),
@@ -265,7 +267,8 @@ class Trail:
             lens = question_room.lens(question_room.pipeline(c, pipeline, at.position), definition, at)
             found = funnel_room.journeys(c, lens, at, period, span, filters)
         figures = funnel_room.figures(found, lens, groups)
-        question = _question("funnel", pipeline, at, definition, groups, filters, tz) | {
+        within = question_room.plain_number(within)
+        question = _question("funnel", pipeline, at, understood(definition, lens), groups, filters, tz) | {
             "cohort": cohort,
             "within": within,
             "fiscal_year_start": fiscal_year_start,
@@ -300,7 +303,7 @@ class Trail:
 
     def deals(
         self,
-        report: PipelineReport | FunnelReport,
+        report: PipelineReport | FunnelReport | Mapping[str, Any],
         *,
         stage: str | None = None,
         field: str | None = None,
@@ -309,10 +312,12 @@ class Trail:
     ) -> list[DealView]:
         """The deals behind a cell of a report, as they are at its moments, in the order of their ids.
 
+        `report` may also be one that was read back from its JSON, as a dict.
         Without `stage` a cell of the total; `field` by default `deals`, or `reached` (`cohort` in the total);
         `group` as the report names it; `currency` for one currency of an amount. Behind a share stand the deals that
-        it counts, behind a median those that it is made of. Errors: invalid_field.
+        it counts, behind a median those that it is made of. Errors: invalid_field, unknown_stage.
         """
+        report = _report(report)
         asked = report.question
         at = _moments_of(report)
         groups, filters = (
@@ -346,9 +351,10 @@ class Trail:
     def deal(self, deal: str, *, as_of: Moment = None, known_at: Moment = None, tz: str = "UTC") -> DealView | None:
         """One deal's state at (T, K); None where the moment is before its opening.
 
-        Errors: unknown_deal, where no event of it was recorded by `known_at`.
+        Errors: invalid_deal; unknown_deal, where no event of it was recorded by `known_at`.
         """
         at = question_room.when(self._log, as_of, known_at, tz)
+        deal = shaped(deal, DealId, "deal")
         with self._model.answering(at.position) as c:
             number = deals_room.number_of(c, deal)
             if number is None or number > at.position:
@@ -378,6 +384,7 @@ class Trail:
         """
         at = question_room.when(self._log, as_of, known_at, tz)
         filters = question_room.parse_where(where)
+        owner = shaped(owner, Word | None, "owner")
         if status is not None and status not in deals_room.STATUSES:
             raise error("invalid_field", "status", why=f"give one of {', '.join(deals_room.STATUSES)}")
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
@@ -403,11 +410,12 @@ class Trail:
     def history(self, deal: str, *, known_at: Moment = None, tz: str = "UTC") -> list[Happened]:
         """Every event of a deal recorded by `known_at`, version 1 first, retracted and amended ones marked.
 
-        Errors: unknown_deal.
+        Errors: invalid_deal, unknown_deal.
         """
         at = question_room.when(self._log, None, known_at, tz)
+        deal = shaped(deal, DealId, "deal")
         with self._log.reading() as reading:
-            entries = reading.entries(f"deal:{deal}", at.position) if isinstance(deal, str) else []
+            entries = reading.entries(f"deal:{deal}", at.position)
         if not entries:
             raise error("unknown_deal", "deal", deal=deal)
         retracted = {e.event.version: e.version for e in entries if isinstance(e.event, EventRetracted)}
@@ -435,7 +443,13 @@ class Trail:
     # The log
 
     def follow(self, after: int = 0) -> Iterator[Happened]:
-        """The events recorded after a position, in log order, up to the present end of the log."""
+        """The events recorded after a position, in log order, up to the present end of the log.
+
+        Goes on where it was left when it is asked for what comes after the last position seen. Errors: invalid_field.
+        """
+        return self._following(shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after"))
+
+    def _following(self, after: int) -> Iterator[Happened]:
         while True:
             with self._log.reading() as reading:
                 entries = reading.following(after, _FOLLOW_BATCH)
@@ -577,11 +591,19 @@ def _question(
         "pipeline": pipeline,
         "as_of": shown(at.as_of),
         "known_at": shown(at.known_at),
-        "definition": understood(definition),
+        "definition": definition,
         "group_by": list(group_by),
         "where": where,
         "tz": tz,
     }
+
+
+def _report(given: object) -> PipelineReport | FunnelReport:
+    """A report, also one as its JSON says it."""
+    if isinstance(given, PipelineReport | FunnelReport):
+        return given
+    kind: Any = FunnelReport if isinstance(given, Mapping) and "cohort" in given else PipelineReport
+    return shaped(given, kind, "report")  # type: ignore[no-any-return]
 
 
 def _moments_of(report: PipelineReport | FunnelReport) -> When:
@@ -612,7 +634,7 @@ def _behind_funnel(
 
 
 def _field(known: Mapping[str, Any], field: str) -> Any:
-    if field not in known:
+    if not isinstance(field, str) or field not in known:
         raise error("invalid_field", "field", why=f"give one of {', '.join(known)}{nearest(field, known)}")
     return known[field]
 

@@ -415,7 +415,7 @@ def test_a_draft_shows_the_funnel_as_it_would_be():
     past = given(B2B, opening(1), move(4, "proposal"), lose(6))
     draft = Draft(
         stages=[stage("early"), stage("late")],
-        moves={key: "early" for key in ("lead", "qualified")} | {"proposal": "late"},
+        moves=dict.fromkeys(("lead", "qualified"), "early") | {"proposal": "late"},
     )
     found = funnel(past, definition=draft)
     assert (found.definition, found.draft, counts(found)) == (

@@ -118,10 +118,8 @@ def _personal(
     return shown
 
 
-def number_of(c: SQLiteCursor, deal: object) -> int | None:
+def number_of(c: SQLiteCursor, deal: str) -> int | None:
     """The number of a deal, None where it was never recorded."""
-    if not isinstance(deal, str):
-        raise error("invalid_deal", "deal", given=deal)
     c.execute("SELECT number FROM deal WHERE deal = ?", (deal,))
     row = c.fetchone()
     return row[0] if row else None
@@ -150,7 +148,7 @@ def page(found: list[DealView], sort: str, limit: int, after: str | None) -> lis
 
     Deals that have no such date or value come last either way.
     """
-    field = sort.removeprefix("-")
+    field = sort.removeprefix("-") if isinstance(sort, str) else sort
     if field not in SORTS:
         raise error("invalid_field", "sort", why=f"give one of {', '.join(SORTS)}, with - in front to turn it round")
     ordered = sorted(found, key=lambda view: view.deal)

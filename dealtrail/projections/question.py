@@ -1,5 +1,6 @@
 """A question, understood: moments, log position, definition, filter and groups, checked before it is looked up."""
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
@@ -78,6 +79,8 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
     Now is the clock, or the last recorded_at where the clock is behind it.
     Errors: invalid_time, naive_time, invalid_tz.
     """
+    if not isinstance(tz, str):
+        raise error("invalid_tz", "tz", given=tz)
     place = zone(tz)
     moments = [
         None if given is None else parse_moment(given, field, place)
@@ -127,8 +130,8 @@ def lens(known: Pipeline, given: object, at: When) -> Lens:
         given = as_draft(given)
     if isinstance(given, Draft):
         follows = known.followed_by(
-            parse_stages(msgspec.to_builtins(given.stages)),
-            parse_moves(msgspec.to_builtins(given.moves)),
+            parse_stages(_plain(given.stages, "definition.stages")),
+            parse_moves(_plain(given.moves, "definition.moves")),
             at.as_of,
             at.position,
             at.known_at,
@@ -156,10 +159,19 @@ def as_draft(given: Mapping[str, Any]) -> Draft:
     return Draft(given["stages"], given.get("moves"))
 
 
-def understood(given: object) -> object:
-    """A `definition` argument as the report's question repeats it."""
-    if isinstance(given, Draft):
-        return {"stages": msgspec.to_builtins(given.stages), "moves": msgspec.to_builtins(given.moves)}
+def _plain(given: object, field: str) -> Any:
+    """Stages or moves as maps and lists, also where they were given as typed stages and rules."""
+    try:
+        return msgspec.to_builtins(given)
+    except (TypeError, ValueError, OverflowError, RecursionError) as trouble:
+        raise error("invalid_field", field, why=str(trouble)) from None
+
+
+def understood(given: object, lens: Lens) -> object:
+    """A `definition` argument as the question repeats it: of a draft, the stages and moves as they are read."""
+    if lens.draft:
+        draft = Draft(lens.under.stages, lens.under.moves)
+        return msgspec.json.decode(msgspec.json.encode(draft, order="deterministic"))
     return given
 
 
@@ -200,9 +212,9 @@ def parse_where(given: object) -> dict[str, Scalar | None]:
     if not isinstance(given, Mapping):
         raise error("invalid_where", "where", given=given)
     for field, value in given.items():
-        if not _is_field(field) or not (value is None or isinstance(value, str | int | float | bool)):
+        if not _is_field(field) or not _is_value(value):
             raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100])
-    return dict(given)
+    return {field: plain_number(given[field]) for field in sorted(given)}
 
 
 def parse_group_by(given: object) -> tuple[str, ...]:
@@ -218,9 +230,25 @@ def parse_group_by(given: object) -> tuple[str, ...]:
 
 
 def _is_field(field: object) -> bool:
-    return field in ("owner", "source", "currency") or (
-        isinstance(field, str) and field.startswith("attributes.") and len(field) > len("attributes.")
-    )
+    if not isinstance(field, str) or not _is_text(field):
+        return False
+    return field in ("owner", "source", "currency") or len(field.removeprefix("attributes.")) not in (0, len(field))
+
+
+def _is_value(value: object) -> bool:
+    """Whether a deal may have a value, and JSON gives it back as it was."""
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return value is None or (math.isfinite(value) if isinstance(value, float) else _is_text(value))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+
+
+def plain_number(value: Any) -> Any:
+    """A value as a question repeats it: 90.0 is 90, so that questions of one meaning are equal."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def fits(where: Mapping[str, Scalar | None], found: Facts) -> bool:
