@@ -179,6 +179,12 @@ def test_two_visits_at_one_moment_were_both_made():
     assert days(past) == [0.0, 0.0, None]
 
 
+def test_a_win_at_the_very_moment_of_a_visit_passed_its_stage_in_no_time():
+    past = given(B2B, [opening(1), move(1, "qualified"), win(1)])
+    assert days(past) == [0.0, 0.0, None]
+    assert counts(funnel(past))[2] == (0, 1, 1, 0, 0, 0, 0)
+
+
 # Transfers
 
 
