@@ -381,6 +381,17 @@ def test_an_event_at_exactly_the_moment_counts():
 # Periods
 
 
+def test_the_last_day_of_all_is_later_than_now_in_the_west_too():
+    past = given(B2B)
+    assert past.trail.pipeline_report("b2b", as_of="9999-12-31", tz="America/New_York").as_of == NOW
+
+
+def test_a_limit_of_many_decimals_is_not_rounded_to_a_whole_day():
+    past = given(define(stage("lead", rots_after_days="0." + "9" * 30)), opening(99))
+    assert past.row("lead", as_of=on(100) - MICROSECOND).stalled == 0
+    assert past.row("lead", as_of=on(100)).stalled == 1
+
+
 def period(text, tz="UTC", fiscal_year_start=1):
     return tuple(moment(end) for end in parse_period(text, ZoneInfo(tz), fiscal_year_start))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -38,7 +39,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def rots_after(self) -> Instant | None:
         """The time in the stage after which a deal is stalled."""
-        return None if self.rots_after_days is None else int(self.rots_after_days * DAY)
+        return None if self.rots_after_days is None else int(Fraction(self.rots_after_days) * DAY)
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

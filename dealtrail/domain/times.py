@@ -18,6 +18,7 @@ Instant: TypeAlias = int  # microseconds since 1970-01-01T00:00:00Z
 DAY: Instant = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_LATEST = datetime.max.replace(tzinfo=UTC)  # in the west the last day of all ends after it
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(?P<zone>[Zz]|[+-]\d{2}:\d{2})?", re.ASCII)
 
@@ -76,7 +77,7 @@ def parse_moment(given: object, field: str, tz: ZoneInfo) -> Instant:
     if isinstance(given, date) and not isinstance(given, datetime):
         # Where the clocks go back at midnight the last microsecond comes twice: the day ends at the second.
         end = datetime.combine(given, time(23, 59, 59, 999_999), tzinfo=tz).replace(fold=1)
-        return parse_time(end, field)
+        return parse_time(_LATEST if given == date.max else end, field)
     return parse_time(given, field)
 
 
