@@ -72,6 +72,16 @@ def rounded(amount: Decimal, currency: str) -> Decimal:
     return result if result else abs(result)
 
 
+def millionths(amount: Decimal) -> int:
+    """An amount in millionths of its unit: whole, since an amount has at most six decimals."""
+    return int(amount.scaleb(6, _EXACT))
+
+
+def of_millionths(count: int) -> Decimal:
+    """An amount from its millionths, exact."""
+    return Decimal(count).scaleb(-6, _EXACT)
+
+
 def total(amounts: Iterable[Decimal]) -> Decimal:
     """The exact sum."""
     result = Decimal(0)

@@ -1,23 +1,31 @@
-"""The fold: all entries of one deal become its rows in the read model. Pure.
+"""The fold: the entries of one deal, step by step, become its rows in the read model. Pure.
 
 A period is a time in which the deal did not change. It is valid on a rectangle of two times: business time
 `[from_at, to_at)` and what was known at log positions `[known_from, known_to)`. An event that comes last in business
-time ends the period before it: that period keeps its row, `to_at` says when it ended and `end_known` the position
-that made this known, before which it stood open. A correction refolds the deal: rows that it leaves as they were stay,
-the others are known only up to it.
+time ends the period before it: `to_at` says when, and `end_known` the position that made this known, before which the
+period stood open. The period that stands open now is the deal's own row. A correction refolds the deal: periods that
+it leaves as they were stay, the others are known only up to it.
 
-Visits (stays in a stage, and wins) and personal parts are points in business time, known in the same way.
+A path is all that the funnel asks of a deal: the marks of its visits and of its ends. An event in order adds to it; a
+correction that changes it begins another, and the one before is known only up to there.
 """
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from dealtrail.domain.deal import Placed, State, Visit, evolve, timeline
+from dealtrail.domain.deal import Placed, State, evolve, timeline
 from dealtrail.domain.definitions import Basis
-from dealtrail.domain.events import DealWon, Entry, EventRetracted
+from dealtrail.domain.events import (
+    DealDisqualified,
+    DealLost,
+    DealMerged,
+    DealWon,
+    Entry,
+    EventRetracted,
+)
 from dealtrail.domain.times import Instant
 
 FOREVER = 2**62  # later than any moment, and beyond any position
@@ -25,43 +33,49 @@ FOREVER = 2**62  # later than any moment, and beyond any position
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-class Content(NamedTuple):
-    """What a period says of a deal."""
+class Period(msgspec.Struct):
+    """A time in which the deal did not change; see the top of this page."""
 
-    pipeline: str
-    status: str
-    definition: int
-    stage: str
-    visit_at: Instant
-    visit_root: int
-    amount: str | None
-    currency: str | None
-    owner: str | None
-    source: str | None
-    attributes: str
-    expected_close: str | None
-    completed: str
-    opened_at: Instant
-    closed_at: Instant | None
-    reason: str | None
-    merged_into: str | None
-    subject: str
+    from_at: Instant
+    to_at: Instant
+    known_from: int
+    end_known: int
+    known_to: int
+    state: State
 
 
-class Point(NamedTuple):
-    """A visit as it began (`begun`: opened, moved, reopened, transferred) or a win (`begun`: won)."""
+class Mark(NamedTuple):
+    """A step of a path: a visit as it began (opened, moved, reopened, transferred) or an end (won, lost, …)."""
 
-    at: Instant
-    root: int
-    begun: str
+    kind: str
     pipeline: str
     definition: int
     stage: str
-    amount: str | None
-    currency: str | None
-    owner: str | None
-    source: str | None
-    attributes: str
+
+
+class Path(msgspec.Struct):
+    """The marks of a deal in their order: when each occurred, at which position it became known.
+
+    `bases` holds, for each visit, the deal just after it began. The path is known on `[known_from, known_to)`.
+    """
+
+    known_from: int
+    known_to: int = FOREVER
+    opened_at: Instant = 0
+    marks: tuple[Mark, ...] = ()
+    ats: list[Instant] = []
+    knowns: list[int] = []
+    bases: list[Basis] = []
+
+    def add(self, position: int, place: Placed, state: State) -> None:
+        """What an event in order adds."""
+        mark = _mark(place, state)
+        if mark is not None:
+            self.marks += (mark,)
+            self.ats.append(place.occurred_at)
+            self.knowns.append(position)
+            if mark.stage:
+                self.bases.append(state.visit.basis)
 
 
 class PersonalPoint(NamedTuple):
@@ -70,207 +84,160 @@ class PersonalPoint(NamedTuple):
     at: Instant
     root: int
     title: str | None
-    personal: str | None
+    personal: tuple[tuple[str, str], ...] | None
 
 
-class Rows(NamedTuple):
-    """The rows of one deal, each ready to be inserted."""
+class Folding:
+    """A deal as it is folded: its open period, its path, and the rows that it leaves behind.
 
-    periods: list[tuple[Any, ...]]
-    visits: list[tuple[Any, ...]]
-    personal: list[tuple[Any, ...]]
-
-
-def deal_rows(entries: list[Entry]) -> Rows:
-    """Every row of a deal, for all that was ever known of it; `entries` in the order of their versions.
-
-    A deal is numbered by the position of its first entry.
+    Begun anew it takes all entries of a deal; one that was restored takes those that come next, in order.
     """
-    number = entries[0].position
-    periods = _Periods()
-    visits, personal = _Points(), _Points()
-    known: list[Entry] = []
-    placed: list[Placed] = []
-    state: State | None = None
-    for position, step in _steps(entries):
-        known += step
-        new = [Placed(entry.occurred_at, entry.position, entry) for entry in step]
-        if _in_order(placed, new):
-            for place in new:
-                state = evolve(state, place)
-                periods.go_on(place.occurred_at, position, _content(state))
-                visits.add(position, _points(place, state))
-                personal.add(position, _personal(place))
-            placed += new
-        else:
-            placed = timeline(known)
-            states = list(_states(placed))
-            state = states[-1]
-            periods.correct(position, placed, states)
-            visits.correct(position, [p for args in zip(placed, states, strict=True) for p in _points(*args)])
-            personal.correct(position, [p for place in placed for p in _personal(place)])
-    return Rows(
-        [(number, *row[:5], *row[5]) for row in periods.rows],
-        [(number, *row) for row in visits.rows()],
-        [(number, *row) for row in personal.rows()],
+
+    def __init__(self) -> None:
+        self.last = (-FOREVER, 0)
+        self.open: Period | None = None
+        self.path = Path(0)
+        self.ended: list[Period] = []
+        self.past_paths: list[Path] = []
+        self.personal: dict[PersonalPoint, int] = {}
+        self.past_personal: list[tuple[PersonalPoint, int, int]] = []
+        self._entries: list[Entry] = []
+
+    @property
+    def state(self) -> State | None:
+        """The deal now."""
+        return None if self.open is None else self.open.state
+
+    def fold(self, entries: Iterable[Entry]) -> "Folding":
+        """Take entries in the order of their versions; those recorded together become known together, at the last."""
+        for _, group in groupby(entries, key=_recorded_at):
+            step = list(group)
+            self._entries += step
+            if self.goes_on(step):
+                for entry in step:
+                    self._go_on(step[-1].position, Placed(entry.occurred_at, entry.position, entry))
+            else:
+                self._correct(step[-1].position)
+        return self
+
+    def goes_on(self, entries: Iterable[Entry]) -> bool:
+        """Whether entries only go on where the timeline ends."""
+        places = [self.last]
+        for entry in entries:
+            if entry.amends is not None or isinstance(entry.event, EventRetracted):
+                return False
+            places.append((entry.occurred_at, entry.position))
+        return all(one < next for one, next in pairwise(places))
+
+    def _go_on(self, position: int, place: Placed) -> None:
+        """An event in order: the open period ends and another begins, unless nothing changed."""
+        before, at = self.open, place.occurred_at
+        state = evolve(None if before is None else before.state, place)
+        self.last = (at, place.root)
+        if before is None:
+            self.open = Period(at, FOREVER, position, position, FOREVER, state)
+            self.path = Path(position, FOREVER, at, (), [], [], [])
+        elif before.from_at == at and before.known_from == position:
+            before.state = state  # nobody could ask between two events of one step and one moment
+        elif not _same(state, before.state):
+            before.to_at, before.end_known = at, position
+            self.ended.append(before)
+            self.open = Period(at, FOREVER, position, position, FOREVER, state)
+        self.path.add(position, place, state)
+        for point in _personal(place):
+            self.personal[point] = position
+
+    def _correct(self, position: int) -> None:
+        """A corrected timeline: rows that it leaves as they were stay."""
+        placed = timeline(self._entries)
+        states = list(_states(placed))
+        self.last = (placed[-1].occurred_at, placed[-1].root)
+        self._correct_periods(position, placed, states)
+        self._correct_path(position, placed, states)
+        points = dict.fromkeys(point for place in placed for point in _personal(place))
+        for point in [point for point in self.personal if point not in points]:
+            self.past_personal.append((point, self.personal.pop(point), position))
+        for point in points:
+            self.personal.setdefault(point, position)
+
+    def _correct_periods(self, position: int, placed: list[Placed], states: list[State]) -> None:
+        wanted = _periods(placed, states)
+        if self.open is not None:
+            self.ended.append(self.open)
+        for period in self.ended:
+            if period.known_to == FOREVER:
+                state = wanted.get((period.from_at, period.to_at))
+                if state is not None and _same(state, period.state):
+                    del wanted[period.from_at, period.to_at]
+                else:
+                    period.known_to = position
+        for (from_at, to_at), state in wanted.items():
+            self.ended.append(Period(from_at, to_at, position, position, FOREVER, state))
+        self.open = next(period for period in self.ended if period.to_at == period.known_to == FOREVER)
+        self.ended = [period for period in self.ended if period is not self.open]
+
+    def _correct_path(self, position: int, placed: list[Placed], states: list[State]) -> None:
+        path = Path(position, FOREVER, states[-1].opened_at, (), [], [], [])
+        for place, state in zip(placed, states, strict=True):
+            path.add(position, place, state)
+        before = self.path
+        if _encode([before.marks, before.ats, before.bases]) != _encode([path.marks, path.ats, path.bases]):
+            if before.marks:
+                before.known_to = position
+                self.past_paths.append(before)
+            self.path = path
+
+
+def _same(one: State, other: State) -> bool:
+    """Whether two states say the same, down to the digits of an amount and the type of an attribute: 1 is not true."""
+    return one is other or (
+        one == other
+        and (one.value is other.value or repr(one.value) == repr(other.value))
+        and (one.attributes is other.attributes or _encode(one.attributes) == _encode(other.attributes))
     )
 
 
-def _steps(entries: Iterable[Entry]) -> Iterator[tuple[int, list[Entry]]]:
-    """The atomic steps: entries recorded together become known together, at the last of their positions."""
-    for _, group in groupby(entries, key=lambda entry: entry.recorded_at):
-        step = list(group)
-        yield step[-1].position, step
+def _recorded_at(entry: Entry) -> Instant:
+    return entry.recorded_at
 
 
-def _in_order(placed: list[Placed], new: list[Placed]) -> bool:
-    """Whether new entries only go on where the timeline ends."""
-    places = [*placed[-1:], *new]
-    return all(a < b for a, b in pairwise(places)) and not any(
-        isinstance(place.entry.event, EventRetracted) or place.entry.amends is not None for place in new
-    )
-
-
-def _states(placed: list[Placed]) -> Iterator[State]:
+def _states(placed: Iterable[Placed]) -> Iterator[State]:
     state: State | None = None
     for place in placed:
         state = evolve(state, place)
         yield state
 
 
-def _content(state: State) -> Content:
+def _periods(placed: list[Placed], states: list[State]) -> dict[tuple[Instant, Instant], State]:
+    """The periods of a whole timeline by their ends; of events at one moment only the last shows."""
+    begun: list[tuple[Instant, State]] = []
+    for place, state in zip(placed, states, strict=True):
+        if begun and begun[-1][0] == place.occurred_at:
+            begun.pop()
+        if not begun or not _same(begun[-1][1], state):
+            begun.append((place.occurred_at, state))
+    ends = [at for at, _ in begun[1:]] + [FOREVER]
+    return {(at, end): state for (at, state), end in zip(begun, ends, strict=True)}
+
+
+_ENDS: dict[type, str] = {DealLost: "lost", DealDisqualified: "disqualified", DealMerged: "merged"}
+
+
+def _mark(place: Placed, state: State) -> Mark | None:
+    """The visit that an event began, or the end that it was."""
     visit = state.visit
-    return Content(
-        visit.pipeline,
-        state.status,
-        visit.definition,
-        visit.stage,
-        visit.at,
-        visit.root,
-        *_facts(Basis(state.value, state.owner, state.source, state.attributes)),
-        None if state.expected_close is None else state.expected_close.isoformat(),
-        _encode(sorted(state.completed)).decode(),
-        state.opened_at,
-        state.closed_at,
-        state.reason,
-        state.merged_into,
-        state.subject,
-    )
-
-
-def _facts(basis: Basis) -> tuple[str | None, str | None, str | None, str | None, str]:
-    return (
-        None if basis.value is None else format(basis.value.amount, "f"),
-        None if basis.value is None else basis.value.currency,
-        basis.owner,
-        basis.source,
-        _encode(basis.attributes).decode(),
-    )
-
-
-def _points(place: Placed, state: State) -> list[Point]:
-    """The visit that an event began, or the win that it was."""
-    visit: Visit = state.visit
     if visit.root == place.root:
-        return [
-            Point(
-                visit.at,
-                visit.root,
-                visit.begun,
-                visit.pipeline,
-                visit.definition,
-                visit.stage,
-                *_facts(visit.basis),
-            )
-        ]
+        return Mark(visit.begun, visit.pipeline, visit.definition, visit.stage)
     event = place.entry.event
     if isinstance(event, DealWon):
-        facts = _facts(Basis(state.value, state.owner, state.source, state.attributes))
-        return [Point(place.occurred_at, place.root, "won", event.pipeline, event.definition, "", *facts)]
-    return []
+        return Mark("won", event.pipeline, event.definition, "")
+    kind = _ENDS.get(type(event))
+    return None if kind is None else Mark(kind, visit.pipeline, 0, "")
 
 
 def _personal(place: Placed) -> list[PersonalPoint]:
     part = place.entry.personal
     if part is None or (part.title is None and part.personal is None):
         return []
-    shown = None if part.personal is None else _encode(part.personal).decode()
-    return [PersonalPoint(place.occurred_at, place.root, part.title, shown)]
-
-
-class _Periods:
-    """The periods of a deal: lists of from_at, to_at, known_from, end_known, known_to, content."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[Any]] = []
-        self._last: list[Any] | None = None
-
-    def go_on(self, at: Instant, position: int, content: Content) -> None:
-        """What an event in order says: the last period ends and another begins, unless nothing changed."""
-        last = self._last
-        if last is not None:
-            if last[5] == content:
-                return
-            if last[0] == at and last[2] == position:
-                last[5] = content  # nobody could ask between two events of one step and one moment
-                return
-            last[1], last[3] = at, position
-        self._begin(at, FOREVER, position, content)
-
-    def correct(self, position: int, placed: list[Placed], states: list[State]) -> None:
-        """What a corrected timeline says: rows that it leaves as they were stay."""
-        wanted = dict.fromkeys(_periods(placed, states))
-        for row in self.rows:
-            if row[4] != FOREVER:
-                continue
-            key = (row[0], row[1], row[5])
-            if key in wanted:
-                del wanted[key]
-                if row[1] == FOREVER:
-                    self._last = row
-            else:
-                row[4] = position
-        for from_at, to_at, content in wanted:
-            self._begin(from_at, to_at, position, content)
-
-    def _begin(self, from_at: Instant, to_at: Instant, position: int, content: Content) -> None:
-        row = [from_at, to_at, position, position, FOREVER, content]
-        self.rows.append(row)
-        if to_at == FOREVER:
-            self._last = row
-
-
-def _periods(placed: list[Placed], states: list[State]) -> list[tuple[Instant, Instant, Content]]:
-    """The periods of a whole timeline; of events at one moment only the last shows."""
-    begun: list[tuple[Instant, Content]] = []
-    for place, state in zip(placed, states, strict=True):
-        content = _content(state)
-        if begun and begun[-1][0] == place.occurred_at:
-            begun.pop()
-        if not begun or begun[-1][1] != content:
-            begun.append((place.occurred_at, content))
-    ends = [at for at, _ in begun[1:]] + [FOREVER]
-    return [(at, end, content) for (at, content), end in zip(begun, ends, strict=True)]
-
-
-class _Points:
-    """Points in business time, each with the positions from which and up to which it was known."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, int] = {}
-        self._past: list[tuple[Any, ...]] = []
-
-    def add(self, position: int, points: Iterable[tuple[Any, ...]]) -> None:
-        """Points that became known."""
-        for point in points:
-            self._known[point] = position
-
-    def correct(self, position: int, points: list[Any]) -> None:
-        """All points of a corrected timeline."""
-        for point in self._known.keys() - set(points):
-            self._past.append((*point, self._known.pop(point), position))
-        self.add(position, (point for point in points if point not in self._known))
-
-    def rows(self) -> list[tuple[Any, ...]]:
-        """Every point that was ever known."""
-        return sorted(self._past, key=repr) + [(*point, since, FOREVER) for point, since in self._known.items()]
+    named = None if part.personal is None else tuple(part.personal.items())
+    return [PersonalPoint(place.occurred_at, place.root, part.title, named)]

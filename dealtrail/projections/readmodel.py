@@ -7,41 +7,21 @@ one process rebuild at a time, and its commit is the switch.
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Lock
-from typing import Any
 
-import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.decide import redefined
-from dealtrail.domain.definitions import Pipeline
-from dealtrail.domain.events import Entry
-from dealtrail.projections.fold import deal_rows
-from dealtrail.projections.schema import DEFINITION, PERIOD, PERSONAL, VISIT, fingerprint, migrate
+from dealtrail.projections.schema import fingerprint, migrate
+from dealtrail.projections.writing import Progress, catch_up, fill, read_checkpoint
 from dealtrail.store.connections import Datastore, file_name, memory_name, translated
-from dealtrail.store.log import Log, Reading
+from dealtrail.store.log import Log
 
 logger = logging.getLogger("dealtrail")
 
-Progress = Callable[[int, int], None]
-
-_BATCH_ROWS = 50_000
-
-
-def _insert(table: str, columns: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
-
-
-_INSERT_PERIOD = _insert("period", PERIOD)
-_INSERT_VISIT = _insert("visit", VISIT)
-_INSERT_PERSONAL = _insert("personal", PERSONAL)
-_INSERT_DEFINITION = _insert("definition", DEFINITION)
-_INSERT_DEAL = "INSERT INTO deal (number, deal) VALUES (?, ?)"
-_SET_CHECKPOINT = (
-    "INSERT INTO checkpoint (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-)
+# A read model that is further behind than this, and than it is long, is faster made anew than caught up.
+_REBUILD_BEHIND = 50_000
 
 
 class ReadModel:
@@ -108,33 +88,20 @@ class ReadModel:
                 with generation.transaction(commit=True) as c:
                     if self._catch_up(c):
                         return generation
-                logger.warning("the read model does not continue this log; rebuilding it")
             self._rebuild(self._number, None)
 
     def _catch_up(self, c: SQLiteCursor) -> bool:
-        """Fold what the log got since the checkpoint, rows and checkpoint in one transaction; False if it cannot be."""
-        log_id, position, chain, _ = _read_checkpoint(c)
+        """Fold what the log got since the checkpoint; False where the read model does not fit, or would be made faster."""
+        log_id, position, chain, _ = read_checkpoint(c)
         with self._log.reading() as reading:
-            head = reading.head()
             if log_id != self._log.id or reading.chain_at(position) != bytes.fromhex(chain):
+                logger.warning("the read model does not continue this log; rebuilding it")
                 return False
-            for stream in reading.changed_streams(position, head.position):
-                entries = reading.entries(stream, head.position)
-                if stream.startswith("pipeline:"):
-                    c.execute("DELETE FROM definition WHERE pipeline = ?", (stream.removeprefix("pipeline:"),))
-                    c.executemany(_INSERT_DEFINITION, _definition_rows(entries))
-                    continue
-                number = entries[0].position
-                if number > position:
-                    c.execute(_INSERT_DEAL, (number, stream.removeprefix("deal:")))
-                else:
-                    for delete in _DELETE_DEAL:
-                        c.execute(delete, (number,))
-                rows = deal_rows(entries)
-                c.executemany(_INSERT_PERIOD, rows.periods)
-                c.executemany(_INSERT_VISIT, rows.visits)
-                c.executemany(_INSERT_PERSONAL, rows.personal)
-            _write_checkpoint(c, self._log.id, head.position, head.chain)
+            behind = reading.head().position - position
+            if behind > max(_REBUILD_BEHIND, position):
+                logger.info("the read model is %d events behind; rebuilding it", behind)
+                return False
+            catch_up(c, reading, self._log.id, position)
         return True
 
     def _current(self) -> Datastore | None:
@@ -179,8 +146,8 @@ class ReadModel:
             number += 1
             generation = self._founded(number)
             with generation.transaction(commit=True) as c, self._log.reading() as reading:
-                _fill(c, reading, self._log.id, progress)
-            self._make_durable(generation)
+                fill(c, reading, self._log.id, progress)
+            self._finish(generation)
             pointer.execute("UPDATE generation SET number = ?", (number,))
         with self._lock:
             self._generation, self._number = generation, number
@@ -193,17 +160,18 @@ class ReadModel:
             self._remove(number)  # what a rebuild that was cut off may have left
             generation = Datastore(file_name(self._file(number), create=True), durable=False)
         with generation.get_connection(commit=True) as connection:
-            migrate(connection._sqlite_conn)
+            migrate(connection._sqlite_conn, indexes=False)
         return generation
 
-    def _make_durable(self, generation: Datastore) -> None:
-        if self._log.in_memory:
-            return
+    def _finish(self, generation: Datastore) -> None:
+        """Add the indexes, faster than row by row, and bring everything to the disk."""
         with generation.get_connection(commit=True) as connection:
             raw = connection._sqlite_conn
-            raw.execute("PRAGMA synchronous=FULL")
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            raw.execute("PRAGMA synchronous=NORMAL")
+            migrate(raw)
+            if not self._log.in_memory:
+                raw.execute("PRAGMA synchronous=FULL")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                raw.execute("PRAGMA synchronous=NORMAL")
 
     def _remove(self, number: int) -> None:
         """Remove a generation that nobody opens any more; the one before the current stays for slower processes."""
@@ -213,78 +181,6 @@ class ReadModel:
                     os.remove(self._file(number) + suffix)
 
 
-_DELETE_DEAL = tuple(f"DELETE FROM {table} WHERE deal = ?" for table in ("period", "visit", "personal"))
-
-
-def _fill(c: SQLiteCursor, reading: Reading, log_id: str, progress: Progress | None) -> None:
-    """Write every row of a new generation, deal by deal."""
-    head = reading.head()
-    for _, entries in reading.all_streams("pipeline", head.position):
-        c.executemany(_INSERT_DEFINITION, _definition_rows(entries))
-    done = 0
-    deals: list[tuple[int, str]] = []
-    periods: list[tuple[Any, ...]] = []
-    visits: list[tuple[Any, ...]] = []
-    personal: list[tuple[Any, ...]] = []
-    batches = (
-        (_INSERT_DEAL, deals),
-        (_INSERT_PERIOD, periods),
-        (_INSERT_VISIT, visits),
-        (_INSERT_PERSONAL, personal),
-    )
-
-    def flush() -> None:
-        for statement, rows in batches:
-            c.executemany(statement, rows)
-            rows.clear()
-        if progress is not None:
-            progress(done, head.position)
-
-    for stream, entries in reading.all_streams("deal", head.position):
-        rows = deal_rows(entries)
-        deals.append((entries[0].position, stream.removeprefix("deal:")))
-        periods += rows.periods
-        visits += rows.visits
-        personal += rows.personal
-        done += len(entries)
-        if len(periods) >= _BATCH_ROWS:
-            flush()
-    done = head.position
-    flush()
-    _write_checkpoint(c, log_id, head.position, head.chain)
-
-
-def _definition_rows(entries: list[Entry]) -> list[tuple[Any, ...]]:
-    pipeline: Pipeline | None = None
-    for entry in entries:
-        pipeline = redefined(pipeline, entry)
-    assert pipeline is not None  # noqa: S101
-    return [
-        (
-            pipeline.key,
-            d.version,
-            d.position,
-            d.recorded_at,
-            d.occurred_at,
-            pipeline.name,
-            msgspec.json.encode(d.stages).decode(),
-            msgspec.json.encode(d.moves).decode(),
-        )
-        for d in pipeline.definitions
-    ]
-
-
 def _checkpoint(generation: Datastore) -> tuple[str, int, str, str]:
     with generation.transaction(commit=False) as c:
-        return _read_checkpoint(c)
-
-
-def _read_checkpoint(c: SQLiteCursor) -> tuple[str, int, str, str]:
-    c.execute("SELECT name, value FROM checkpoint")
-    stored = dict(c.fetchall())
-    return stored["log"], int(stored["position"]), stored["chain"], stored["made_by"]
-
-
-def _write_checkpoint(c: SQLiteCursor, log_id: str, position: int, chain: bytes) -> None:
-    values = {"log": log_id, "position": str(position), "chain": chain.hex(), "made_by": fingerprint()}
-    c.executemany(_SET_CHECKPOINT, list(values.items()))
+        return read_checkpoint(c)

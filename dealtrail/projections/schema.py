@@ -4,22 +4,65 @@ import sqlite3
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from dealtrail.projections.fold import Content, PersonalPoint, Point
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
-_INTEGERS = {"definition", "visit_at", "visit_root", "opened_at", "closed_at", "at", "root"}
+# What a period says of a deal, apart from its cell: (pipeline, status, definition, stage, currency), interned.
+# An amount is there twice: as it was written, and in millionths as `high` * 10**9 + `low`, two whole numbers that SQL
+# sums exactly, however many there are.
+STATE = (
+    "cell",
+    "visit_at",
+    "high",
+    "low",
+    "visit_root",
+    "amount",
+    "owner",
+    "source",
+    "attributes",
+    "expected_close",
+    "completed",
+    "opened_at",
+    "closed_at",
+    "reason",
+    "merged_into",
+    "subject",
+)
+PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "knowns", "bases")
 
-PERIOD = ("deal", "from_at", "to_at", "known_from", "end_known", "known_to", *Content._fields)
-VISIT = ("deal", *Point._fields, "known_from", "known_to")
-PERSONAL = ("deal", *PersonalPoint._fields, "known_from", "known_to")
-DEFINITION = ("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves")
-
-_FIRST = {"deal", "from_at", "to_at", "known_from", "end_known", "known_to"}
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "cell": ("id", "pipeline", "status", "definition", "stage", "currency"),
+    "shape": ("id", "marks"),
+    "deal": ("number", "deal", "last_at", "last_root", "from_at", "known_from", *STATE)
+    + tuple(name for name in PATH if name != "opened_at"),
+    "period": (
+        *("deal", "from_at", "to_at", "known_from", "end_known", "known_to", "length_class", "known_class"),
+        *STATE,
+    ),
+    "past_path": ("deal", "path_to", *PATH),
+    "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
+    "definition": ("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves"),
+    "checkpoint": ("name", "value"),
+}
+_TEXTS = {
+    *("pipeline", "status", "stage", "currency", "marks", "amount", "owner", "source", "attributes", "expected_close"),
+    *("completed", "reason", "merged_into", "subject", "opened_into", "ats", "knowns", "bases", "title", "personal"),
+    *("name", "stages", "moves", "value"),
+}
+_KEYS: dict[str, str | tuple[str, ...]] = {
+    "cell": "id",
+    "shape": "id",
+    "deal": "number",
+    "definition": ("pipeline", "version"),
+    "checkpoint": "name",
+}
 
 # What tells whether a read model was made by the very code that reads it: the fold, and what it folds with.
 _MADE_BY = (
     ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "money.py")),
-    ("dealtrail.projections", ("fold.py", "schema.py")),
+    ("dealtrail.projections", ("fold.py", "rows.py", "schema.py", "writing.py")),
 )
 
 
@@ -33,43 +76,67 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Bring a new or older read-model file to today's schema."""
+def insert(table: str) -> str:
+    """The statement that inserts a row of a table, its columns in the order of `COLUMNS`."""
+    names = COLUMNS[table]
+    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
+
+
+def migrate(connection: sqlite3.Connection, *, indexes: bool = True) -> None:
+    """Bring a new or older read-model file to today's schema; without its indexes where much is to be written first."""
     from sqlite_utils import Database, Migrations
 
     migrations = Migrations("dealtrail")
 
     @migrations()
-    def first_tables(db: Database) -> None:
-        db.table("checkpoint").create({"name": str, "value": str}, pk="name")
-        db.table("deal").create({"number": int, "deal": str}, pk="number")
-        db.table("deal").create_index(["deal"], unique=True)
-        for table, columns in (("period", PERIOD), ("visit", VISIT), ("personal", PERSONAL)):
-            db.table(table).create({name: int if name in _INTEGERS | _FIRST else str for name in columns})
-            db.table(table).create_index(["deal"])
-        db.table("period").create_index(["pipeline", "status", "from_at", "to_at"])
-        db.table("visit").create_index(["begun", "pipeline", "at"])
-        whole = {"version", "position", "recorded_at", "occurred_at"}
-        db.table("definition").create(
-            {name: int if name in whole else str for name in DEFINITION}, pk=("pipeline", "version")
-        )
+    def tables(db: Database) -> None:
+        for name, columns in COLUMNS.items():
+            # Without a declared type SQLite would plan its way through the indexes far worse.
+            types = {column: str if _is_text(name, column) else int for column in columns}
+            db.table(name).create(types, pk=_KEYS.get(name))
+        db.table("shape").create_index(["marks"], unique=True)
 
     @migrations()
-    def views_for_people(db: Database) -> None:
+    def indexes_and_views(db: Database) -> None:
+        _add_indexes(db)
         db.create_view("deals_now", _DEALS_NOW)
         db.create_view("stages_now", _STAGES_NOW)
 
-    migrations.apply(Database(connection))
+    migrations.apply(Database(connection), stop_before=None if indexes else "indexes_and_views")
+
+
+def _is_text(table: str, column: str) -> bool:
+    return column in _TEXTS or (table, column) == ("deal", "deal")
+
+
+def _add_indexes(db: "Database") -> None:
+    amounts = ["visit_at", "high", "low"]
+    deal, period = db.table("deal"), db.table("period")
+    deal.create_index(["deal"], index_name="deal_id", unique=True)
+    deal.create_index(["opened_into", "opened_at"], index_name="deal_opened")
+    # Each answers the pipeline report alone, without a look at the table.
+    deal.create_index(["cell", "from_at", "known_from", *amounts], index_name="deal_stands")
+    period.create_index(
+        ["cell", "length_class", "from_at", "to_at", "known_from", "known_to", *amounts, "deal"],
+        index_name="period_holds",
+    )
+    period.create_index(
+        ["cell", "known_class", "known_from", "end_known", "known_to", "from_at", "to_at", *amounts, "deal"],
+        index_name="period_known",
+    )
+    period.create_index(["deal"], index_name="period_deal")
+    db.table("past_path").create_index(["deal"], index_name="past_path_deal")
+    db.table("past_path").create_index(["opened_into", "opened_at"], index_name="past_path_opened")
+    db.table("personal").create_index(["deal"], index_name="personal_deal")
 
 
 _DEALS_NOW = """
-SELECT deal.deal, period.pipeline, period.status, period.stage, period.owner, period.source,
-       period.amount, period.currency, period.expected_close, period.attributes,
-       datetime(period.opened_at / 1000000, 'unixepoch') AS opened_at,
-       datetime(period.visit_at / 1000000, 'unixepoch') AS in_stage_since,
-       datetime(period.closed_at / 1000000, 'unixepoch') AS closed_at, period.reason
-FROM period JOIN deal ON deal.number = period.deal
-WHERE period.to_at = 4611686018427387904 AND period.known_to = 4611686018427387904
+SELECT deal.deal, cell.pipeline, cell.status, cell.stage, deal.owner, deal.source, deal.amount, cell.currency,
+       deal.expected_close, deal.attributes,
+       datetime(deal.opened_at / 1000000, 'unixepoch') AS opened_at,
+       datetime(deal.visit_at / 1000000, 'unixepoch') AS in_stage_since,
+       datetime(deal.closed_at / 1000000, 'unixepoch') AS closed_at, deal.reason
+FROM deal JOIN cell ON cell.id = deal.cell
 """
 _STAGES_NOW = """
 SELECT pipeline, stage, count(*) AS deals FROM deals_now WHERE status = 'open' GROUP BY pipeline, stage

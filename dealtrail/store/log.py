@@ -186,13 +186,16 @@ class Reading:
         )
         return [self._entry(row) for row in self._c.fetchall()]
 
-    def changed_streams(self, after: int, upto: int) -> list[str]:
-        """The streams that got an event after one position and up to another."""
-        self._c.execute(
-            "SELECT DISTINCT originator_id FROM event WHERE position > ? AND position <= ? ORDER BY 1",
-            (after, upto),
-        )
-        return [row[0] for row in self._c.fetchall()]
+    def steps_after(self, after: int, limit: int) -> list[Entry]:
+        """At least `limit` entries after a position, where the log has so many, the last of their steps whole."""
+        entries = self.following(after, limit)
+        while len(entries) >= limit:
+            more = self.following(entries[-1].position, limit)
+            same = [entry for entry in more if entry.recorded_at == entries[-1].recorded_at]
+            entries += same
+            if len(same) < limit:
+                break
+        return entries
 
     def all_streams(self, kind: str, upto: int) -> Iterator[tuple[str, list[Entry]]]:
         """Every stream of a kind (`deal`, `pipeline`) with its entries, one after the other, in little memory."""

@@ -1,0 +1,223 @@
+"""Writing the read model: what the log got since the checkpoint, or all of it."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from eventsourcing.sqlite import SQLiteCursor
+
+from dealtrail.domain.decide import redefined
+from dealtrail.domain.definitions import Pipeline
+from dealtrail.domain.events import Entry
+from dealtrail.projections.fold import FOREVER, Folding, Path, PersonalPoint
+from dealtrail.projections.rows import (
+    Cell,
+    cell_of,
+    marks_of,
+    marks_text,
+    path_columns,
+    period_columns,
+    restored,
+    state_columns,
+)
+from dealtrail.projections.schema import COLUMNS, STATE, fingerprint, insert
+from dealtrail.store.log import Reading
+
+Progress = Callable[[int, int], None]
+
+_CHUNK_EVENTS = 20_000
+_BATCH_ROWS = 50_000
+
+# A deal's own row, but for what only a correction changes, is written over in place.
+_MOVING = (
+    *("last_at", "last_root", "from_at", "known_from"),
+    *(name for name in STATE if name != "opened_at"),
+    *("last_known", "shape", "ats", "knowns", "bases"),
+)
+_GO_ON = f"UPDATE deal SET {', '.join(f'{name} = ?' for name in _MOVING)} WHERE number = ?"
+_MOVING_PLACES = [COLUMNS["deal"].index(name) for name in (*_MOVING, "number")]
+_FORGET = tuple(
+    f"DELETE FROM {table} WHERE {column} = ?"
+    for table, column in (("deal", "number"), ("period", "deal"), ("past_path", "deal"), ("personal", "deal"))
+)
+_OWN_ROWS = (
+    f"SELECT deal.deal, number, cell.*, marks, {', '.join(f'deal.{name}' for name in COLUMNS['deal'][2:])}"
+    " FROM json_each(?) AS given JOIN deal ON deal.deal = given.value"
+    " JOIN cell ON cell.id = deal.cell JOIN shape ON shape.id = deal.shape"
+)
+_SET_CHECKPOINT = (
+    "INSERT INTO checkpoint (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_TABLES = ("deal", "period", "past_path", "personal")
+
+
+class _Writer:
+    """Rows on their way into the tables, a batch of each at a time."""
+
+    def __init__(self, c: SQLiteCursor) -> None:
+        self._c = c
+        self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
+        self._moved: list[tuple[Any, ...]] = []
+        c.execute("SELECT pipeline, status, definition, stage, currency, id FROM cell")
+        self._cells: dict[Cell, int] = {tuple(row[:5]): row[5] for row in c.fetchall()}  # type: ignore[misc]
+        self._shapes: dict[Any, int] = {}
+
+    def add(self, number: int, deal: str, folding: Folding, *, known: bool = False) -> None:
+        """The rows of a deal; `known` says that it has a row of its own already."""
+        assert folding.open is not None  # noqa: S101  a deal begins with its opening
+        state = folding.open.state
+        opened_into, _, *path = path_columns(folding.path, self._shape(folding.path))
+        row = (
+            number,
+            deal,
+            *folding.last,
+            folding.open.from_at,
+            folding.open.known_from,
+            *state_columns(state, self._cell(cell_of(state))),
+            opened_into,
+            *path,
+        )
+        if known:
+            self._moved.append(tuple([row[place] for place in _MOVING_PLACES]))
+        else:
+            self._rows["deal"].append(row)
+        for period in folding.ended:
+            cell = self._cell(cell_of(period.state))
+            self._rows["period"].append(period_columns(number, period, cell))
+        for past in folding.past_paths:
+            self._rows["past_path"].append((number, past.known_to, *path_columns(past, self._shape(past))))
+        self._rows["personal"] += [_personal(number, point, known, FOREVER) for point, known in folding.personal.items()]
+        self._rows["personal"] += [_personal(number, *past) for past in folding.past_personal]
+
+    @property
+    def waiting(self) -> int:
+        """How many rows of the largest table wait to be written."""
+        return len(self._rows["period"])
+
+    def flush(self) -> None:
+        """Write what waits."""
+        for table, rows in self._rows.items():
+            self._c.executemany(insert(table), rows)
+            rows.clear()
+        self._c.executemany(_GO_ON, self._moved)
+        self._moved.clear()
+
+    def _cell(self, cell: Cell) -> int:
+        number = self._cells.get(cell)
+        if number is None:
+            number = self._cells[cell] = len(self._cells) + 1
+            self._c.execute(insert("cell"), (number, *cell))
+        return number
+
+    def _shape(self, path: Path) -> int:
+        number = self._shapes.get(path.marks)
+        if number is None:
+            text = marks_text(path.marks)
+            self._c.execute("SELECT id FROM shape WHERE marks = ?", (text,))
+            row = self._c.fetchone()
+            if row is None:
+                self._c.execute("INSERT INTO shape (marks) VALUES (?)", (text,))
+                row = (self._c.sqlite_cursor.lastrowid,)
+            number = self._shapes[path.marks] = row[0]
+        return number
+
+
+def catch_up(c: SQLiteCursor, reading: Reading, log_id: str, position: int) -> None:
+    """Fold what the log got since a position: rows and checkpoint, in one transaction of the caller's.
+
+    A deal whose new events come last in business time goes on from its own row; any other is folded again.
+    """
+    head = reading.head()
+    writer = _Writer(c)
+    while position < head.position:
+        entries = reading.steps_after(position, _CHUNK_EVENTS)
+        position = entries[-1].position
+        by_stream: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_stream.setdefault(entry.stream, []).append(entry)
+        for stream in [stream for stream in by_stream if stream.startswith("pipeline:")]:
+            del by_stream[stream]
+            _write_pipeline(c, reading.entries(stream, position))
+        _go_on(c, writer, reading, {stream.removeprefix("deal:"): new for stream, new in by_stream.items()}, position)
+        writer.flush()
+    write_checkpoint(c, log_id, head.position, head.chain)
+
+
+def _go_on(
+    c: SQLiteCursor, writer: _Writer, reading: Reading, new: dict[str, list[Entry]], position: int
+) -> None:
+    for deal, entries in new.items():
+        if entries[0].version == 1:
+            writer.add(entries[0].position, deal, Folding().fold(entries))
+    known = [deal for deal, entries in new.items() if entries[0].version > 1]
+    c.execute(_OWN_ROWS, (msgspec.json.encode(known).decode(),))
+    for deal, number, _, pipeline, status, definition, stage, currency, marks, *row in c.fetchall():
+        folding = restored(row, (pipeline, status, definition, stage, currency), marks_of(marks))
+        if folding.goes_on(new[deal]):
+            writer.add(number, deal, folding.fold(new[deal]), known=True)
+            continue
+        for statement in _FORGET:
+            c.execute(statement, (number,))
+        writer.add(number, deal, Folding().fold(reading.entries(f"deal:{deal}", position)))
+
+
+def fill(c: SQLiteCursor, reading: Reading, log_id: str, progress: Progress | None) -> None:
+    """Write every row of a new generation, deal by deal."""
+    head = reading.head()
+    for _, entries in reading.all_streams("pipeline", head.position):
+        _write_pipeline(c, entries)
+    writer = _Writer(c)
+    done = 0
+    for stream, entries in reading.all_streams("deal", head.position):
+        writer.add(entries[0].position, stream.removeprefix("deal:"), Folding().fold(entries))
+        done += len(entries)
+        if writer.waiting >= _BATCH_ROWS:
+            writer.flush()
+            if progress is not None:
+                progress(done, head.position)
+    writer.flush()
+    if progress is not None:
+        progress(head.position, head.position)
+    write_checkpoint(c, log_id, head.position, head.chain)
+
+
+def _write_pipeline(c: SQLiteCursor, entries: Iterable[Entry]) -> None:
+    pipeline: Pipeline | None = None
+    for entry in entries:
+        pipeline = redefined(pipeline, entry)
+    assert pipeline is not None  # noqa: S101
+    c.execute("DELETE FROM definition WHERE pipeline = ?", (pipeline.key,))
+    c.executemany(
+        insert("definition"),
+        [
+            (
+                pipeline.key,
+                d.version,
+                d.position,
+                d.recorded_at,
+                d.occurred_at,
+                pipeline.name,
+                msgspec.json.encode(d.stages).decode(),
+                msgspec.json.encode(d.moves).decode(),
+            )
+            for d in pipeline.definitions
+        ],
+    )
+
+
+def _personal(number: int, point: PersonalPoint, known_from: int, known_to: int) -> tuple[Any, ...]:
+    named = None if point.personal is None else msgspec.json.encode(dict(point.personal), order="sorted").decode()
+    return (number, point.at, point.root, point.title, named, known_from, known_to)
+
+
+def read_checkpoint(c: SQLiteCursor) -> tuple[str, int, str, str]:
+    """The log's id, the position up to which it is folded, the chain there, and the fingerprint of the code."""
+    c.execute("SELECT name, value FROM checkpoint")
+    stored = dict(c.fetchall())
+    return stored["log"], int(stored["position"]), stored["chain"], stored["made_by"]
+
+
+def write_checkpoint(c: SQLiteCursor, log_id: str, position: int, chain: bytes) -> None:
+    """Say up to where the log is folded."""
+    values = {"log": log_id, "position": str(position), "chain": chain.hex(), "made_by": fingerprint()}
+    c.executemany(_SET_CHECKPOINT, list(values.items()))
