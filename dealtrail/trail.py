@@ -25,8 +25,9 @@ from dealtrail.projections.deals import DealView
 from dealtrail.projections.digests import content_digest, digest
 from dealtrail.projections.funnel_report import Cohort, FunnelReport
 from dealtrail.projections.pipeline_report import PipelineReport
-from dealtrail.projections.question import Draft, Lens, When, shown, understood
-from dealtrail.projections.readmodel import Progress, ReadModel
+from dealtrail.projections.question import Draft, Facts, Lens, When, shown, understood
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.writing import Progress
 from dealtrail.store.log import Log
 from dealtrail.store.mapper import name_of
 
@@ -210,7 +211,7 @@ class Trail:
         groups, filters = question_room.parse_group_by(group_by), question_room.parse_where(where)
         with self._model.answering(at.position) as c:
             lens = question_room.lens(question_room.pipeline(c, pipeline, at.position), definition, at)
-            found = pipeline_room.standing(c, lens, at, filters)
+            found = pipeline_room.standing(c, lens, at, filters, groups)
         figures = pipeline_room.figures(found, lens, at.as_of, groups)
         question = _question("pipeline", pipeline, at, understood(definition, lens), groups, filters, tz)
         return PipelineReport(
@@ -265,7 +266,7 @@ class Trail:
         span = funnel_room.window(within)
         with self._model.answering(at.position) as c:
             lens = question_room.lens(question_room.pipeline(c, pipeline, at.position), definition, at)
-            found = funnel_room.journeys(c, lens, at, period, span, filters)
+            found = funnel_room.journeys(c, lens, at, period, span, filters, groups)
         figures = funnel_room.figures(found, lens, groups)
         within = question_room.plain_number(within)
         question = _question("funnel", pipeline, at, understood(definition, lens), groups, filters, tz) | {
@@ -331,19 +332,19 @@ class Trail:
             known = question_room.pipelines(c, at.position)
             lens = question_room.lens(known[report.pipeline], asked["definition"], at)
             index = None if stage is None else _stage_index(lens, stage)
-            found: Iterable[Any]
+            numbers: set[int] = set()
             if isinstance(report, PipelineReport):
-                found = _behind_pipeline(pipeline_room.standing(c, lens, at, filters), lens, at, index, field)
+                holds = _field(pipeline_room.FIELDS, field or "deals")
+                for tally in pipeline_room.standing(c, lens, at, filters, groups, deals=True):
+                    if index in (None, tally.stage) and _is_of(tally.facts, wanted, currency):
+                        numbers.update(holds(tally, lens, at.as_of))
             else:
                 period = parse_period(asked["cohort"], zone(asked["tz"]), asked["fiscal_year_start"])
                 span = funnel_room.window(asked["within"])
-                journeys = funnel_room.journeys(c, lens, at, period, span, filters)
-                found = _behind_funnel(journeys, index, field)
-            numbers = [
-                one.deal
-                for one in found
-                if question_room.fits(wanted, one.facts) and currency in (None, one.facts.get("currency"))
-            ]
+                by = (*groups, "currency")
+                for journey in funnel_room.journeys(c, lens, at, period, span, filters, by):
+                    if _is_of(journey.facts, wanted, currency) and _counts(journey, index, field):
+                        numbers.update(journey.deals)
             return self._views(c, at, known, numbers)
 
     # Deals
@@ -356,10 +357,10 @@ class Trail:
         at = question_room.when(self._log, as_of, known_at, tz)
         deal = shaped(deal, DealId, "deal")
         with self._model.answering(at.position) as c:
-            number = deals_room.number_of(c, deal)
-            if number is None or number > at.position:
+            numbers = deals_room.numbers_of(c, [deal])
+            if not numbers or numbers[0] > at.position:
                 raise error("unknown_deal", "deal", deal=deal)
-            found = self._views(c, at, question_room.pipelines(c, at.position), [number])
+            found = self._views(c, at, question_room.pipelines(c, at.position), numbers)
         return found[0] if found else None
 
     def list_deals(
@@ -391,15 +392,14 @@ class Trail:
             raise error("invalid_field", "limit", why="give a whole number from 1")
         with self._model.answering(at.position) as c:
             known = question_room.pipelines(c, at.position)
-            found = question_room.pipeline(c, pipeline, at.position)
-            if stage is not None:
-                _stage_index(question_room.lens(found, "as_of", at), stage)
-            numbers = deals_room.in_pipeline(c, at, pipeline, status, owner, filters)
-            views = deals_room.views(c, at, known, numbers)
-        chosen = [view for view in views if stage in (None, view.stage)]
-        return self._with_versions(deals_room.page(chosen, sort, limit, after), at)
+            lens = question_room.lens(question_room.pipeline(c, pipeline, at.position), "as_of", at)
+            index = None if stage is None else _stage_index(lens, stage)
+            listed = deals_room.listed(c, at, lens, status, owner, index, filters)
+            names = deals_room.page(c, listed, sort, limit, after)
+            found = {view.deal: view for view in self._views(c, at, known, deals_room.numbers_of(c, names))}
+        return [found[name] for name in names]
 
-    def _views(self, c: Any, at: When, known: Any, numbers: list[int]) -> list[DealView]:
+    def _views(self, c: Any, at: When, known: Any, numbers: Iterable[int]) -> list[DealView]:
         return self._with_versions(deals_room.views(c, at, known, numbers), at)
 
     def _with_versions(self, views: list[DealView], at: When) -> list[DealView]:
@@ -616,21 +616,15 @@ def _stage_index(lens: Lens, stage: str) -> int:
     return lens.under.index(stage)
 
 
-def _behind_pipeline(
-    found: list[pipeline_room.Standing], lens: Lens, at: When, index: int | None, field: str | None
-) -> Iterator[pipeline_room.Standing]:
-    holds = _field(pipeline_room.FIELDS, field or "deals")
-    return (one for one in found if index in (None, one.index) and holds(one, lens, at.as_of))
+def _is_of(found: Facts, group: Mapping[str, Any], currency: str | None) -> bool:
+    return question_room.fits(group, found) and currency in (None, found.currency)
 
 
-def _behind_funnel(
-    found: list[funnel_room.Journey], index: int | None, field: str | None
-) -> Iterator[funnel_room.Journey]:
+def _counts(journey: funnel_room.Journey, index: int | None, field: str | None) -> bool:
+    """Whether a field of a stage, or of the total, counts these deals."""
     if index is None:
-        of_total = _field(funnel_room.TOTAL_FIELDS, field or "cohort")
-        return (one for one in found if of_total(one))
-    of_stage = _field(funnel_room.STAGE_FIELDS, field or "reached")
-    return (one for one in found if of_stage(one, index))
+        return bool(_field(funnel_room.TOTAL_FIELDS, field or "cohort")(journey))
+    return bool(_field(funnel_room.STAGE_FIELDS, field or "reached")(journey, index))
 
 
 def _field(known: Mapping[str, Any], field: str) -> Any:

@@ -1,6 +1,6 @@
 """Deals at (T, K): one, a page of them, or those behind a cell of a report."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,11 +12,19 @@ from dealtrail.domain.definitions import Pipeline, Scalar
 from dealtrail.domain.errors import error
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import moment
-from dealtrail.projections.question import PERIOD_HOLDS, Lens, When, facts, fits
-from dealtrail.projections.visits import stays, visits
+from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
+from dealtrail.projections.question import Lens, When, fits
 
 STATUSES = ("open", "won", "lost", "disqualified", "merged")
-SORTS = ("deal", "opened_at", "stage_since", "expected_close", "value")
+Where = Mapping[str, Scalar | None]
+# By what a listing can be sorted; a deal's id is put in where the value is empty.
+SORTS: dict[str, Callable[[One], Any]] = {
+    "deal": lambda one: "",
+    "opened_at": lambda one: (one.opened_at,),
+    "stage_since": lambda one: (one.stay.since,),
+    "expected_close": lambda one: one.expected_close,
+    "value": lambda one: None if one.facts.currency is None else (one.facts.currency, one.millionths),
+}
 
 
 class DealView(msgspec.Struct, frozen=True):
@@ -52,19 +60,29 @@ class DealView(msgspec.Struct, frozen=True):
 
 def views(c: SQLiteCursor, at: When, known: Mapping[str, Pipeline], numbers: Iterable[int]) -> list[DealView]:
     """The deals of these numbers, in the order of their ids; one that T does not reach is left out."""
-    values = {"numbers": msgspec.json.encode(sorted(numbers)).decode()}
-    chosen = "SELECT value AS number FROM json_each(:numbers)"
+    chosen = list(numbers)
+    values = {**at.values, "numbers": msgspec.json.encode(chosen).decode()}
     lenses = {key: Lens(pipeline, pipeline.in_force(at.as_of), False) for key, pipeline in known.items()}
-    stay_of = stays(visits(c, at, chosen, values), lenses)
-    shown = _personal(c, at, chosen, values)
-    c.execute(
-        "SELECT deal.number, deal.deal, pipeline, status, stage, definition, opened_at, closed_at, amount, currency,"
-        " owner, source, attributes, expected_close, completed, reason, merged_into, subject"
-        f" FROM ({chosen}) AS chosen JOIN period ON period.deal = chosen.number AND {PERIOD_HOLDS}"
-        " JOIN deal ON deal.number = period.deal ORDER BY deal.deal",
-        {**at.values, **values},
-    )
-    return [_view(row, stay_of, lenses, shown) for row in c.fetchall()]
+    stay_of = stays(c, at, lenses, chosen)
+    shown = _personal(c, values)
+    c.execute(_HELD, values)
+    found = [_view(row, stay_of, lenses, shown) for row in c.fetchall()]
+    return sorted(found, key=lambda view: view.deal)
+
+
+_COLUMNS = (
+    "given.value, {id}, pipeline, status, stage, definition, held.opened_at, held.closed_at, held.amount, currency,"
+    " held.owner, held.source, held.attributes, held.expected_close, held.completed, held.reason, held.merged_into,"
+    " held.subject"
+)
+_HELD = (
+    f"SELECT {_COLUMNS.format(id='held.deal')} FROM json_each(:numbers) AS given"
+    " JOIN deal AS held ON held.number = given.value AND held.from_at <= :as_of AND held.known_from <= :position"
+    " JOIN cell ON cell.id = held.cell UNION ALL"
+    f" SELECT {_COLUMNS.format(id='deal.deal')} FROM json_each(:numbers) AS given"
+    f" JOIN period AS held ON held.deal = given.value AND {PERIOD_HOLDS}"
+    " JOIN cell ON cell.id = held.cell JOIN deal ON deal.number = given.value"
+)
 
 
 def _view(
@@ -100,15 +118,13 @@ def _view(
     )
 
 
-def _personal(
-    c: SQLiteCursor, at: When, chosen: str, values: Mapping[str, Any]
-) -> dict[int, tuple[str | None, dict[str, str]]]:
+def _personal(c: SQLiteCursor, values: Mapping[str, Any]) -> dict[int, tuple[str | None, dict[str, str]]]:
     """The title and the personal map of each deal, later ones over earlier ones."""
     c.execute(
-        f"SELECT personal.deal, title, personal FROM ({chosen}) AS chosen"
-        " JOIN personal ON personal.deal = chosen.number WHERE at <= :as_of AND known_from <= :position"
-        " AND known_to > :position ORDER BY personal.deal, at, root",
-        {**at.values, **values},
+        "SELECT personal.deal, title, personal FROM json_each(:numbers) AS given"
+        " JOIN personal ON personal.deal = given.value WHERE at <= :as_of AND known_from <= :position"
+        " AND known_to > :position ORDER BY personal.deal, at, personal.root",
+        values,
     )
     shown: dict[int, tuple[str | None, dict[str, str]]] = {}
     for number, title, personal in c.fetchall():
@@ -118,51 +134,50 @@ def _personal(
     return shown
 
 
-def number_of(c: SQLiteCursor, deal: str) -> int | None:
-    """The number of a deal, None where it was never recorded."""
-    c.execute("SELECT number FROM deal WHERE deal = ?", (deal,))
-    row = c.fetchone()
-    return row[0] if row else None
-
-
-def in_pipeline(
-    c: SQLiteCursor,
-    at: When,
-    pipeline: str,
-    status: str | None,
-    owner: object,
-    where: dict[str, Scalar | None],
-) -> list[int]:
-    """The numbers of the deals that are in a pipeline at (T, K); merged ones only where they are asked for."""
+def numbers_of(c: SQLiteCursor, deals: list[str]) -> list[int]:
+    """The numbers of the deals of these ids that were ever recorded."""
     c.execute(
-        "SELECT deal, amount, currency, owner, source, attributes FROM period"
-        f" WHERE pipeline = :pipeline AND {PERIOD_HOLDS} AND ((:status IS NULL AND status <> 'merged')"
-        " OR status = :status) AND (:owner IS NULL OR owner = :owner)",
-        {**at.values, "pipeline": pipeline, "status": status, "owner": owner},
+        "SELECT number FROM json_each(?) AS given JOIN deal ON deal.deal = given.value",
+        (msgspec.json.encode(deals).decode(),),
     )
-    return [row[0] for row in c.fetchall() if fits(where, facts(*row[1:]))]
+    return [row[0] for row in c.fetchall()]
 
 
-def page(found: list[DealView], sort: str, limit: int, after: str | None) -> list[DealView]:
-    """At most `limit` deals in an order, beginning behind the deal `after`; `-` in front of `sort` turns it round.
+def listed(
+    c: SQLiteCursor, at: When, lens: Lens, status: str | None, owner: str | None, stage: int | None, where: Where
+) -> list[One]:
+    """The deals that are in a pipeline at (T, K); merged ones only where they are asked for."""
+    found = each(c, at, lens, cells(c, lens, status))
+    return [
+        one
+        for one in found
+        if owner in (None, one.facts.owner) and stage in (None, one.stay.stage) and fits(where, one.facts)
+    ]
+
+
+def page(c: SQLiteCursor, found: list[One], sort: str, limit: int, after: str | None) -> list[str]:
+    """The ids of at most `limit` deals in an order, beginning behind the deal `after`; `-` turns the order round.
 
     Deals that have no such date or value come last either way.
     """
     field = sort.removeprefix("-") if isinstance(sort, str) else sort
     if field not in SORTS:
         raise error("invalid_field", "sort", why=f"give one of {', '.join(SORTS)}, with - in front to turn it round")
-    ordered = sorted(found, key=lambda view: view.deal)
-    has = [view for view in ordered if getattr(view, field) is not None]
-    has.sort(key=lambda view: _sort_value(view, field), reverse=sort.startswith("-"))
-    ordered = has + [view for view in ordered if getattr(view, field) is None]
+    ids = _ids(c, [one.number for one in found])
+    ordered = sorted(((ids[one.number], SORTS[field](one)) for one in found), key=lambda pair: pair[0])
+    has = [(deal, value or deal) for deal, value in ordered if value is not None]
+    has.sort(key=lambda pair: pair[1], reverse=sort.startswith("-"))
+    names = [deal for deal, _ in has] + [deal for deal, value in ordered if value is None]
     if after is not None:
-        place = next((n for n, view in enumerate(ordered, 1) if view.deal == after), None)
-        if place is None:
+        if after not in names:
             raise error("invalid_field", "after", why="it is not a deal of this listing")
-        ordered = ordered[place:]
-    return ordered[:limit]
+        names = names[names.index(after) + 1 :]
+    return names[:limit]
 
 
-def _sort_value(view: DealView, field: str) -> Any:
-    value = getattr(view, field)
-    return (value.currency, value.amount) if isinstance(value, Money) else value
+def _ids(c: SQLiteCursor, numbers: list[int]) -> dict[int, str]:
+    c.execute(
+        "SELECT number, deal FROM json_each(?) AS given JOIN deal ON deal.number = given.value",
+        (msgspec.json.encode(numbers).decode(),),
+    )
+    return dict(c.fetchall())

@@ -10,6 +10,7 @@ A path is all that the funnel asks of a deal: the marks of its visits and of its
 correction that changes it begins another, and the one before is known only up to there.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -66,6 +67,10 @@ class Path(msgspec.Struct):
     ats: list[Instant] = []
     knowns: list[int] = []
     bases: list[Basis] = []
+
+    def length(self, as_of: Instant, position: int) -> int:
+        """How many marks had occurred by one moment and were known at a position."""
+        return min(bisect_right(self.ats, as_of), bisect_right(self.knowns, position))
 
     def add(self, position: int, place: Placed, state: State) -> None:
         """What an event in order adds."""

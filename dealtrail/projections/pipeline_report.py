@@ -1,6 +1,7 @@
 """The pipeline report: how many deals, worth what, stand in each stage at a moment, and for how long."""
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -9,19 +10,11 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Scalar
-from dealtrail.domain.money import rounded, times, total
+from dealtrail.domain.definitions import Scalar, Stage
+from dealtrail.domain.money import of_millionths, rounded, times, total
 from dealtrail.domain.times import Instant, days, quantile
-from dealtrail.projections.question import (
-    PERIOD_HOLDS,
-    Facts,
-    Lens,
-    When,
-    facts,
-    fits,
-    grouped,
-)
-from dealtrail.projections.visits import stays, visits
+from dealtrail.projections.holding import Tally, cells, tallies
+from dealtrail.projections.question import Lens, When, columns_of, fits, grouped
 
 
 class PipelineFigures(msgspec.Struct, frozen=True):
@@ -71,15 +64,6 @@ class PipelineReport(msgspec.Struct, frozen=True):
     groups: list[PipelineGroup] | None
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """An open deal at the moment of the report: its stage by index, since when, and what it is worth."""
-
-    deal: int
-    index: int
-    since: Instant
-    facts: Facts
-
-
 class Figures(msgspec.Struct, frozen=True):
     """What the report says, apart from where it came from."""
 
@@ -88,71 +72,99 @@ class Figures(msgspec.Struct, frozen=True):
     groups: list[PipelineGroup] | None
 
 
-# The deals behind each field of a stage or of the total.
-FIELDS: dict[str, Callable[[Standing, Lens, Instant], bool]] = {
-    "deals": lambda deal, lens, at: True,
-    "value": lambda deal, lens, at: deal.facts.value is not None,
-    "weighted_value": lambda deal, lens, at: deal.facts.value is not None,
-    "median_days_in_stage": lambda deal, lens, at: True,
-    "stalled": lambda deal, lens, at: is_stalled(deal, lens, at),
+# Which of the deals stand behind each field of a stage or of the total.
+FIELDS: dict[str, Callable[[Tally, Lens, Instant], list[int]]] = {
+    "deals": lambda tally, lens, at: tally.deals,
+    "value": lambda tally, lens, at: tally.deals if tally.facts.currency else [],
+    "weighted_value": lambda tally, lens, at: tally.deals if tally.facts.currency else [],
+    "median_days_in_stage": lambda tally, lens, at: tally.deals,
+    "stalled": lambda tally, lens, at: _stalled_deals(tally, lens, at),
 }
 
-_OPEN = f"period.pipeline = :pipeline AND period.status = 'open' AND {PERIOD_HOLDS}"
 
-
-def standing(c: SQLiteCursor, lens: Lens, at: When, where: dict[str, Scalar | None]) -> list[Standing]:
+def standing(
+    c: SQLiteCursor,
+    lens: Lens,
+    at: When,
+    where: Mapping[str, Scalar | None],
+    group_by: Iterable[str],
+    *,
+    deals: bool = False,
+) -> list[Tally]:
     """The deals that are open and in the pipeline at (T, K), with the filter's values as they are at T."""
-    values = {"pipeline": lens.pipeline.key}
-    chosen = f"SELECT period.deal AS number FROM period WHERE {_OPEN}"
-    stay_of = stays(visits(c, at, chosen, values), {lens.pipeline.key: lens})
-    c.execute(
-        f"SELECT deal, amount, currency, owner, source, attributes FROM period WHERE {_OPEN} ORDER BY deal",
-        {**at.values, **values},
-    )
-    found = ((row[0], facts(*row[1:])) for row in c.fetchall())
-    return [Standing(deal, *stay_of[deal], of_deal) for deal, of_deal in found if fits(where, of_deal)]
+    found = tallies(c, at, lens, cells(c, lens, "open"), columns_of(where, group_by), deals=deals)
+    return [tally for tally in found if fits(where, tally.facts)]
 
 
-def figures(deals: list[Standing], lens: Lens, at: Instant, group_by: tuple[str, ...]) -> Figures:
+def figures(found: list[Tally], lens: Lens, at: Instant, group_by: tuple[str, ...]) -> Figures:
     """The figures of the report over its deals: per stage of the definition in order, in total, and per group."""
-    groups = [
-        PipelineGroup(group, _stages(members, lens, at), _sum(members, lens, at))
-        for group, members in grouped(deals, group_by)
+    groups = [PipelineGroup(group, *_rows(members, lens, at)) for group, members in grouped(found, group_by)]
+    stages, total = _rows(found, lens, at)
+    return Figures(stages, total, groups if group_by else None)
+
+
+def _rows(found: Iterable[Tally], lens: Lens, at: Instant) -> tuple[list[PipelineStage], PipelineFigures]:
+    by_stage: list[list[Tally]] = [[] for _ in lens.under.stages]
+    for tally in found:
+        by_stage[tally.stage].append(tally)
+    sums = [_sum(there, stage, at) for stage, there in zip(lens.under.stages, by_stage, strict=True)]
+    stages = [
+        PipelineStage(stage.key, stage.name, *msgspec.structs.astuple(one.figures()))
+        for stage, one in zip(lens.under.stages, sums, strict=True)
     ]
-    return Figures(_stages(deals, lens, at), _sum(deals, lens, at), groups if group_by else None)
+    return stages, _together(sums).figures()
 
 
-def is_stalled(deal: Standing, lens: Lens, at: Instant) -> bool:
-    """Whether a deal has been in its stage for longer than the stage allows."""
-    limit = lens.under.stages[deal.index].rots_after
-    return limit is not None and at - deal.since > limit
+class _Sum(msgspec.Struct, frozen=True):
+    """Exact sums by currency, and the time that each deal has spent in its stage, ascending."""
+
+    value: dict[str, Decimal]
+    weighted_value: dict[str, Decimal]
+    spans: list[Instant]
+    stalled: int
+
+    def figures(self) -> PipelineFigures:
+        """Counts, sums rounded once, and the median of the days in stage."""
+        median = quantile(self.spans, Fraction(1, 2))
+        return PipelineFigures(
+            deals=len(self.spans),
+            value=_rounded(self.value),
+            weighted_value=_rounded(self.weighted_value),
+            median_days_in_stage=None if median is None else days(median),
+            stalled=self.stalled,
+        )
 
 
-def _stages(deals: Iterable[Standing], lens: Lens, at: Instant) -> list[PipelineStage]:
-    by_stage: list[list[Standing]] = [[] for _ in lens.under.stages]
-    for deal in deals:
-        by_stage[deal.index].append(deal)
-    return [
-        PipelineStage(stage.key, stage.name, *msgspec.structs.astuple(_sum(there, lens, at)))
-        for stage, there in zip(lens.under.stages, by_stage, strict=True)
-    ]
+def _sum(found: list[Tally], stage: Stage, at: Instant) -> _Sum:
+    millionths: dict[str, int] = {}
+    for tally in found:
+        if tally.facts.currency is not None:
+            millionths[tally.facts.currency] = millionths.get(tally.facts.currency, 0) + tally.millionths
+    value = {currency: of_millionths(count) for currency, count in millionths.items()}
+    weighted = {currency: times(amount, stage.probability) for currency, amount in value.items()}
+    spans = sorted(at - since for tally in found for since in tally.sinces)
+    limit = stage.rots_after
+    stalled = 0 if limit is None else len(spans) - bisect_right(spans, limit)
+    return _Sum(value, weighted, spans, stalled)
 
 
-def _sum(deals: list[Standing], lens: Lens, at: Instant) -> PipelineFigures:
-    """Counts, exact sums rounded once, and the median of the days in stage."""
-    amounts: dict[str, list[Decimal]] = {}
-    weighted: dict[str, list[Decimal]] = {}
-    for deal in deals:
-        if deal.facts.value is not None:
-            amount, currency = deal.facts.value.amount, deal.facts.value.currency
-            amounts.setdefault(currency, []).append(amount)
-            probability = lens.under.stages[deal.index].probability
-            weighted.setdefault(currency, []).append(times(amount, probability))
-    median = quantile(sorted(at - deal.since for deal in deals), Fraction(1, 2))
-    return PipelineFigures(
-        deals=len(deals),
-        value={currency: rounded(total(amounts[currency]), currency) for currency in sorted(amounts)},
-        weighted_value={currency: rounded(total(weighted[currency]), currency) for currency in sorted(weighted)},
-        median_days_in_stage=None if median is None else days(median),
-        stalled=sum(is_stalled(deal, lens, at) for deal in deals),
-    )
+def _together(sums: list[_Sum]) -> _Sum:
+    value: dict[str, Decimal] = {}
+    weighted: dict[str, Decimal] = {}
+    for one in sums:
+        for currency, amount in one.value.items():
+            value[currency] = total([value.get(currency, Decimal(0)), amount])
+            weighted[currency] = total([weighted.get(currency, Decimal(0)), one.weighted_value[currency]])
+    # Sorting joins what is sorted already in one pass.
+    return _Sum(value, weighted, sorted(span for one in sums for span in one.spans), sum(one.stalled for one in sums))
+
+
+def _rounded(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    return {currency: rounded(amounts[currency], currency) for currency in sorted(amounts)}
+
+
+def _stalled_deals(tally: Tally, lens: Lens, at: Instant) -> list[int]:
+    """The deals that have been in their stage for longer than it allows."""
+    limit = lens.under.stages[tally.stage].rots_after
+    spans = zip(tally.deals, tally.sinces, strict=True)
+    return [] if limit is None else [deal for deal, since in spans if at - since > limit]

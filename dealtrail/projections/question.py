@@ -1,8 +1,7 @@
 """A question, understood: moments, log position, definition, filter and groups, checked before it is looked up."""
 
 import math
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -10,6 +9,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.definitions import (
     Attributes,
+    Basis,
     Definition,
     Move,
     Pipeline,
@@ -20,20 +20,11 @@ from dealtrail.domain.definitions import (
     parse_stages,
 )
 from dealtrail.domain.errors import error, nearest
-from dealtrail.domain.money import Money
 from dealtrail.domain.times import Instant, moment, parse_moment, zone
 from dealtrail.store.log import Log
 
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
-_ATTRIBUTES = msgspec.json.Decoder(dict[str, Scalar])
-
-# Rows of the read model that hold at business time :as_of, as known at log position :position.
-PERIOD_HOLDS = (
-    "period.from_at <= :as_of AND (period.to_at > :as_of OR period.end_known > :position)"
-    " AND period.known_from <= :position AND period.known_to > :position"
-)
-VISIT_KNOWN = "visit.known_from <= :position AND visit.known_to > :position"
 
 
 class Draft(msgspec.Struct, frozen=True):
@@ -52,7 +43,7 @@ class When(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> dict[str, int]:
-        """The parameters of the SQL above."""
+        """The parameters that SQL knows them by."""
         return {"as_of": self.as_of, "position": self.position}
 
 
@@ -68,9 +59,30 @@ class Lens(msgspec.Struct, frozen=True):
         """The version that a report names: under a draft the one that it follows."""
         return self.under.version - self.draft
 
-    def index(self, stage: str, recorded: int, basis: Any) -> int:
+    def place(self, stage: str, recorded: int, basis: Basis) -> int:
         """The place of a recorded stage in the order of the version read under."""
-        return self.under.index(self.pipeline.read(stage, recorded, self.under.version, basis))
+        if recorded < self.under.version:
+            stage = self.pipeline.read(stage, recorded, self.under.version, basis)
+        return self.under.index(stage)
+
+    def plain(self, recorded: int, stage: str) -> int | None:
+        """The place of a recorded stage, if it is the same for every deal and no other stage is read as it.
+
+        Then a deal's visit to it begins where it was recorded to begin, and none of the deal's past need be read.
+        """
+        read_as = {one.key: self._readings(recorded, one.key) for one in self.pipeline.version(recorded).stages}
+        own = read_as.pop(stage)
+        if len(own) > 1 or any(own & others for others in read_as.values()):
+            return None
+        return self.under.index(next(iter(own)))
+
+    def _readings(self, recorded: int, stage: str) -> set[str]:
+        """Every stage that a recorded one may be read as."""
+        found = {stage}
+        for definition in self.pipeline.definitions[recorded : self.under.version]:
+            moves = [definition.moves.get(key, key) for key in found]
+            found = {to for move in moves for to in ([move] if isinstance(move, str) else [rule.to for rule in move])}
+        return found
 
 
 def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
@@ -181,28 +193,24 @@ def shown(at: Instant) -> str:
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What filters and groups look at, and conditions with them."""
+    """What filters and groups look at."""
 
-    value: Money | None
+    currency: str | None
     owner: str | None
     source: str | None
     attributes: Attributes
 
     def get(self, field: str) -> Scalar | None:
         """The value of `owner`, `source`, `currency` or `attributes.NAME`; None where the deal has none."""
-        if field == "owner":
-            return self.owner
-        if field == "source":
-            return self.source
-        if field == "currency":
-            return None if self.value is None else self.value.currency
-        return self.attributes.get(field.removeprefix("attributes."))
+        if field.startswith("attributes."):
+            return self.attributes.get(field.removeprefix("attributes."))
+        found: str | None = getattr(self, field)
+        return found
 
 
-def facts(amount: str | None, currency: str | None, owner: str | None, source: str | None, attributes: str) -> Facts:
-    """Facts from the columns of a row."""
-    value = None if amount is None or currency is None else Money(Decimal(amount), currency)
-    return Facts(value, owner, source, {} if attributes == "{}" else _ATTRIBUTES.decode(attributes))
+def columns_of(*fields: Iterable[str]) -> set[str]:
+    """The columns that hold these fields: owner, source, currency, attributes."""
+    return {field.partition(".")[0] for some in fields for field in some}
 
 
 def parse_where(given: object) -> dict[str, Scalar | None]:
@@ -277,7 +285,7 @@ def grouped(deals: list[T], group_by: tuple[str, ...]) -> list[tuple[dict[str, S
     """The groups with a deal in them, each with its members: numbers, booleans, then texts, the missing one last."""
     groups: dict[Any, tuple[dict[str, Scalar | None], list[T]]] = {}
     for deal in deals if group_by else ():
-        group = {field: deal.facts.get(field) for field in group_by}
+        group = {field: plain_number(deal.facts.get(field)) for field in group_by}
         groups.setdefault(group_key(group), (group, []))[1].append(deal)
     return [groups[key] for key in sorted(groups)]
 

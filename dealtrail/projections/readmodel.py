@@ -91,7 +91,7 @@ class ReadModel:
             self._rebuild(self._number, None)
 
     def _catch_up(self, c: SQLiteCursor) -> bool:
-        """Fold what the log got since the checkpoint; False where the read model does not fit, or would be made faster."""
+        """Fold what the log got since the checkpoint; False where the read model must or should be made anew."""
         log_id, position, chain, _ = read_checkpoint(c)
         with self._log.reading() as reading:
             if log_id != self._log.id or reading.chain_at(position) != bytes.fromhex(chain):

@@ -35,8 +35,11 @@ PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cell": ("id", "pipeline", "status", "definition", "stage", "currency"),
     "shape": ("id", "marks"),
-    "deal": ("number", "deal", "last_at", "last_root", "from_at", "known_from", *STATE)
-    + tuple(name for name in PATH if name != "opened_at"),
+    "deal": (
+        *("number", "deal", "last_at", "last_root", "from_at", "known_from"),
+        *STATE,
+        *(name for name in PATH if name not in STATE),
+    ),
     "period": (
         *("deal", "from_at", "to_at", "known_from", "end_known", "known_to", "length_class", "known_class"),
         *STATE,

@@ -59,7 +59,7 @@ class _Writer:
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in _TABLES}
         self._moved: list[tuple[Any, ...]] = []
         c.execute("SELECT pipeline, status, definition, stage, currency, id FROM cell")
-        self._cells: dict[Cell, int] = {tuple(row[:5]): row[5] for row in c.fetchall()}  # type: ignore[misc]
+        self._cells: dict[Cell, int] = {tuple(row[:5]): row[5] for row in c.fetchall()}
         self._shapes: dict[Any, int] = {}
 
     def add(self, number: int, deal: str, folding: Folding, *, known: bool = False) -> None:
@@ -86,8 +86,8 @@ class _Writer:
             self._rows["period"].append(period_columns(number, period, cell))
         for past in folding.past_paths:
             self._rows["past_path"].append((number, past.known_to, *path_columns(past, self._shape(past))))
-        self._rows["personal"] += [_personal(number, point, known, FOREVER) for point, known in folding.personal.items()]
-        self._rows["personal"] += [_personal(number, *past) for past in folding.past_personal]
+        points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
+        self._rows["personal"] += [_personal(number, *point) for point in (*points, *folding.past_personal)]
 
     @property
     def waiting(self) -> int:
@@ -143,9 +143,7 @@ def catch_up(c: SQLiteCursor, reading: Reading, log_id: str, position: int) -> N
     write_checkpoint(c, log_id, head.position, head.chain)
 
 
-def _go_on(
-    c: SQLiteCursor, writer: _Writer, reading: Reading, new: dict[str, list[Entry]], position: int
-) -> None:
+def _go_on(c: SQLiteCursor, writer: _Writer, reading: Reading, new: dict[str, list[Entry]], position: int) -> None:
     for deal, entries in new.items():
         if entries[0].version == 1:
             writer.add(entries[0].position, deal, Folding().fold(entries))
