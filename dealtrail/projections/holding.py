@@ -79,7 +79,7 @@ def cells(c: SQLiteCursor, lens: Lens, status: str | None) -> dict[int, Cell]:
     c.execute(
         "SELECT id, pipeline, status, definition, stage, currency FROM cell WHERE pipeline = :pipeline"
         " AND (status = :status OR (:status IS NULL AND status <> 'merged')) AND definition <= :under ORDER BY id",
-        {"pipeline": lens.pipeline.key, "status": status, "under": lens.under.version},
+        {"pipeline": lens.pipeline.key, "status": status, "under": lens.number},
     )
     return {row[0]: tuple(row[1:]) for row in c.fetchall()}
 
