@@ -27,7 +27,9 @@ from dealtrail.projections.funnel_report import Cohort, FunnelReport
 from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.question import Draft, Lens, When, shown, understood
 from dealtrail.projections.readmodel import Progress, ReadModel
-from dealtrail.store.log import Log
+from dealtrail.projections.redefinition import Moving, moving
+from dealtrail.projections.status import Status, status
+from dealtrail.store.log import Log, Writing
 from dealtrail.store.mapper import name_of
 
 Moment = datetime | date | str | None
@@ -87,11 +89,15 @@ class DefinitionView(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What became of one action of many that are steps of their own: `recorded`, or `refused` and why."""
+    """What became of one action of many that are steps of their own: `recorded`, or `refused` and why.
+
+    `repeated` where the same `id` had been recorded with the same content already.
+    """
 
     line: int
     recorded: Recorded | None
     refused: DealtrailError | None
+    repeated: bool = False
 
 
 def _now() -> datetime:
@@ -109,12 +115,14 @@ class Trail:
         self._model = ReadModel(log)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now) -> "Trail":
-        """Open a store, founding it where there is none: a file, or `:memory:`.
+    def open(
+        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now, create: bool = True
+    ) -> "Trail":
+        """Open a store, founding it where there is none unless `create` is false: a file, or `:memory:`.
 
-        `clock` returns the present as an aware datetime. Errors: not_a_store, newer_store, damaged, busy.
+        `clock` returns the present as an aware datetime. Errors: no_store, not_a_store, newer_store, damaged, busy.
         """
-        log = Log(os.fspath(path), clock)
+        log = Log(os.fspath(path), clock, create=create)
         try:
             return cls(log)
         except BaseException:
@@ -164,24 +172,56 @@ class Trail:
                     progress(len(done), len(parsed))
         return done
 
-    def record_each(self, actions: Iterable[Mapping[str, Any] | Action]) -> Iterator[Imported]:
+    def record_each(
+        self,
+        actions: Iterable[Mapping[str, Any] | Action | DealtrailError],
+        *,
+        atomic: bool = False,
+        dry_run: bool = False,
+    ) -> Iterator[Imported]:
         """Record many actions, each a step of its own: those refused are reported, the others kept.
 
-        Many steps share one commit: what was yielded is durable when the iteration has gone 1,000 further, or ended.
+        An error in the place of an action is what whoever read it found wrong with it: it is passed through as refused.
+        Many steps share one commit, and what is yielded is durable. With `atomic` all of them share one, and nothing
+        is recorded where any is refused; with `dry_run` nothing is in any case. Both hold the write lock, and what was
+        yielded is durable only once the iteration has ended.
         """
         numbered = enumerate(actions, 1)
+        if atomic or dry_run:
+            yield from self._record_at_once(numbered, dry_run)
+            return
         # Each commit's actions are fetched before its transaction begins: what their source does, or how long it
         # takes, touches no lock of the store.
         while batch := list(islice(numbered, _STEPS_PER_COMMIT)):
-            outcomes = []
             with self._log.writing() as writing:
-                for line, action in batch:
-                    try:
-                        recorded = _recorded(writing.step([parse_action(action)])[0])
-                        outcomes.append(Imported(line, recorded, None))
-                    except (InvalidInput, Refused) as refusal:
-                        outcomes.append(Imported(line, None, refusal))
+                outcomes = [_outcome(writing, line, action) for line, action in batch]
             yield from outcomes
+
+    def _record_at_once(self, numbered: Iterable[tuple[int, Any]], dry_run: bool) -> Iterator[Imported]:
+        with self._log.writing() as writing:
+            for line, action in numbered:
+                outcome = _outcome(writing, line, action)
+                if dry_run or outcome.refused is not None:
+                    writing.discard()
+                if line % _STEPS_PER_COMMIT == 0:
+                    writing.flush()
+                yield outcome
+
+    def preview_redefinition(self, pipeline: str, stages: Any, **more: Any) -> list[Moving]:
+        """The open deals that `redefine_pipeline` with these arguments would put into another stage, recording nothing.
+
+        Errors: those with which it would be refused.
+        """
+        action = {**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages}
+        with self._log.writing() as writing:
+            writing.step([parse_action(action)])
+            writing.discard()
+        at = question_room.when(self._log, None, None, "UTC")
+        with self._model.answering(at.position) as c:
+            known = question_room.pipeline(c, pipeline, at.position)
+            draft = Draft(stages, more.get("moves"))
+            before, after = (question_room.lens(known, given, at) for given in ("current", draft))
+            return moving(c, before, after, at)
 
     # Reports
 
@@ -459,6 +499,10 @@ class Trail:
                 after = entry.position
                 yield _happened(entry, None, None)
 
+    def status(self) -> Status:
+        """How far the log and its read model are, which versions are at work, and how large the files are."""
+        return status(self._log, self._model)
+
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
         self._model.rebuild(progress)
@@ -543,6 +587,19 @@ def _recorded(entry: Entry) -> Recorded:
     return Recorded(
         name if kind == "deal" else None, name if kind == "pipeline" else None, entry.version, entry.position
     )
+
+
+def _outcome(writing: Writing, line: int, action: Any) -> Imported:
+    """Record one action as a step of its own, or say why it is refused."""
+    before = writing.position
+    try:
+        if isinstance(action, DealtrailError):
+            raise action
+        recorded = _recorded(writing.step([parse_action(action)])[0])
+    except (InvalidInput, Refused) as refusal:
+        # Without its traceback, whose frames would keep the whole writing alive for as long as the refusal is.
+        return Imported(line, None, refusal.with_traceback(None))
+    return Imported(line, recorded, None, repeated=recorded.position <= before)
 
 
 def _happened(entry: Entry, retracted_by: int | None, amended_by: int | None) -> Happened:

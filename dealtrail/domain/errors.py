@@ -113,6 +113,7 @@ _STORE: dict[str, str] = {
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
+    "no_store": "there is no store at {path}; give the path of one, or found one with a definition or an import",
     "not_a_store": "{path} is not a dealtrail store: {why}",
     "closed": "this trail is closed; open it again",
     "disk_error": "{path}: the disk refused ({why}); nothing of this step is acknowledged: mend it, then open again",
