@@ -1,0 +1,163 @@
+"""Importing many actions: lines come from a source, and are recorded and reported in one way wherever they come from."""
+
+import gzip
+import io
+import sys
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from dealtrail.cli import options
+from dealtrail.cli.formats import answer
+from dealtrail.cli.progress import Ticker
+from dealtrail.cli.recording import with_actor
+from dealtrail.cli.values import json_object, one_line
+from dealtrail.domain.errors import DealtrailError, error
+
+if TYPE_CHECKING:
+    from dealtrail import Trail
+
+_GZIP = b"\x1f\x8b"
+_SHOWN_CHARACTERS = 500
+
+
+class Line(NamedTuple):
+    """A line of a source: its number from 1, its text, and the action that it holds or what is wrong with it."""
+
+    number: int
+    text: str
+    action: dict[str, Any] | DealtrailError
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE", type=click.File("rb"))
+@click.option("--dry-run", is_flag=True, help="Tell what would be recorded and what refused, and record nothing.")
+@click.option("--atomic", is_flag=True, help="Record nothing at all if any line is refused.")
+@options.actor
+@options.output("json")
+@options.database()
+def import_(file: IO[bytes], dry_run: bool, atomic: bool, actor: str | None, kind: str) -> None:
+    """Import actions from a file of JSON Lines, or from stdin (-); either may be compressed with gzip.
+
+    Each line is one action and a step of its own. Those that are refused are reported on stderr, with the number of the
+    line, the code, and the line; the good ones are recorded. The exit code is 1 if any was refused. Give each action an
+    `id`, and the same file may be imported again after it was mended: what was recorded already is not recorded twice.
+
+    --dry-run and --atomic keep other writers waiting until they are done.
+    """
+    with _trail(dry_run) as trail:
+        result = import_lines(trail, json_lines(file), actor=actor, dry_run=dry_run, atomic=atomic)
+    tell(result, kind)
+
+
+def _trail(dry_run: bool) -> "Trail":
+    """The store to import into; a rehearsal for one that is not there needs none."""
+    if dry_run:
+        try:
+            return options.open_trail()
+        except DealtrailError as refusal:
+            if refusal.code != "no_store":
+                raise
+            from dealtrail import Trail
+
+            return Trail.open(":memory:")
+    return options.open_trail(create=True)
+
+
+def json_lines(file: IO[bytes]) -> Iterator[Line]:
+    """The lines of a file of JSON objects, empty ones left out; plain or compressed, as its first bytes tell."""
+    number = 0
+    try:
+        for number, raw in enumerate(_plain(file), 1):
+            text = raw.decode("utf-8", "replace").strip("\r\n")
+            if text.strip():
+                yield Line(number, text, _read(raw))
+    except (OSError, EOFError, zlib.error) as trouble:
+        yield Line(number + 1, "", error("invalid_json", why=f"the file cannot be read any further: {trouble}"))
+
+
+def _plain(file: IO[bytes]) -> IO[bytes]:
+    buffered = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
+    compressed = buffered.peek(2)[:2] == _GZIP
+    return gzip.open(buffered) if compressed else buffered
+
+
+def _read(raw: bytes) -> dict[str, Any] | DealtrailError:
+    try:
+        return json_object(raw)
+    except DealtrailError as refusal:
+        return refusal.with_traceback(None)
+
+
+def import_lines(
+    trail: "Trail", lines: Iterator[Line], *, actor: str | None, dry_run: bool, atomic: bool
+) -> dict[str, Any]:
+    """Record the lines of a source, and report those that are refused on stderr as they come.
+
+    Returns the counts `lines`, `recorded`, `repeated`, whether anything was kept, and what was `refused`.
+    """
+    # The trail reads ahead of what it tells: the lines that it has not told about yet wait here.
+    waiting: deque[Line] = deque()
+
+    def actions() -> Iterator[dict[str, Any] | DealtrailError]:
+        for line in lines:
+            waiting.append(line)
+            yield line.action if isinstance(line.action, DealtrailError) else with_actor(line.action, actor)
+
+    recorded = repeated = done = 0
+    refused: list[dict[str, Any]] = []
+    with Ticker("importing") as progress:
+        for done, outcome in enumerate(trail.record_each(actions(), atomic=atomic, dry_run=dry_run), 1):
+            line = waiting.popleft()
+            repeated += outcome.repeated
+            recorded += outcome.refused is None and not outcome.repeated
+            if outcome.refused is not None:
+                refused.append(_refusal(line, outcome.refused))
+            progress(done)
+    kept = not dry_run and not (atomic and refused)
+    return {
+        "lines": done,
+        "recorded": recorded if kept or dry_run else 0,
+        "repeated": repeated,
+        "refused": refused,
+        "dry_run": dry_run,
+        "kept": kept,
+    }
+
+
+def _refusal(line: Line, refusal: DealtrailError) -> dict[str, Any]:
+    click.echo(f"line {line.number}: {one_line(str(refusal))}", err=True)
+    if line.text:
+        cut = "…" if len(line.text) > _SHOWN_CHARACTERS else ""
+        click.echo(f"    {one_line(line.text[:_SHOWN_CHARACTERS])}{cut}", err=True)
+    return {
+        "line": line.number,
+        "code": refusal.code,
+        "message": refusal.message,
+        "field": refusal.field,
+        "text": line.text,
+    }
+
+
+def tell(result: dict[str, Any], kind: str) -> None:
+    """Say on stdout what became of an import, and exit with 1 if anything was refused."""
+
+    def table() -> Any:
+        from dealtrail.cli.tables import text
+
+        counts = f"{result['recorded']:,} recorded"
+        if result["repeated"]:
+            counts += f", {result['repeated']:,} recorded before"
+        counts = f"{counts}, {len(result['refused']):,} refused"
+        if result["dry_run"]:
+            counts = f"A dry run, nothing was recorded. It would be: {counts}"
+        elif not result["kept"]:
+            counts = f"Nothing was recorded, since {len(result['refused']):,} of {result['lines']:,} lines were refused"
+        return [text(counts)]
+
+    answer(kind, result, table, list)
+    if result["refused"]:
+        sys.exit(1)
