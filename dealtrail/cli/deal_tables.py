@@ -18,7 +18,9 @@ def deals_table(found: "list[DealView]", tz: str) -> Iterator[RenderableType]:
     if not found:
         yield text("no such deal", "dim")
         return
-    made = table("Deal", "Title", "Status", "Stage", "Since", ">Value", "", "Owner", "Source", "Opened", "Expected close")
+    made = table(
+        "Deal", "Title", "Status", "Stage", "Since", ">Value", "", "Owner", "Source", "Opened", "Expected close"
+    )
     for view in found:
         value = (None, None) if view.value is None else (view.value.amount, view.value.currency)
         close = None if view.expected_close is None else view.expected_close.isoformat()
@@ -89,7 +91,17 @@ def _brief(value: Any) -> str:
 
 def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
     """Each version with its stages, and the moves that led to it."""
-    made = table("Pipeline", ">Version", "In force from", "Recorded", "Stage", ">Probability", ">Rots after days", "Required", "From")
+    made = table(
+        "Pipeline",
+        ">Version",
+        "In force from",
+        "Recorded",
+        "Stage",
+        ">Probability",
+        ">Rots after days",
+        "Required",
+        "From",
+    )
     for view in found:
         for place, stage in enumerate(view.stages):
             head = (view.pipeline, view.version, at(view.occurred_at, tz), at(view.recorded_at, tz))

@@ -1,11 +1,11 @@
-"""Importing many actions: lines come from a source, and are recorded and reported in one way wherever they come from."""
+"""Importing many actions: lines of whatever source are recorded and reported in one way."""
 
 import gzip
 import io
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -79,7 +79,7 @@ def json_lines(file: IO[bytes]) -> Iterator[Line]:
         yield Line(number + 1, "", error("invalid_json", why=f"the file cannot be read any further: {trouble}"))
 
 
-def _plain(file: IO[bytes]) -> IO[bytes]:
+def _plain(file: IO[bytes]) -> Iterable[bytes]:
     buffered = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
     compressed = buffered.peek(2)[:2] == _GZIP
     return gzip.open(buffered) if compressed else buffered

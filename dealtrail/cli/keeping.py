@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--after", metavar="POSITION", type=click.IntRange(min=0), default=0, help="Events behind it; default: 0.")
+@click.option(
+    "--after", metavar="POSITION", type=click.IntRange(min=0), default=0, help="Events behind it; default: 0."
+)
 @click.option("--limit", metavar="COUNT", type=click.IntRange(min=1), help="At most so many; default: all.")
 @options.database()
 def follow(after: int, limit: int | None) -> None:

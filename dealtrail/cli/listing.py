@@ -27,11 +27,21 @@ _CELL = ("field", "currency", "definition", "draft", "cohort", "within", "fiscal
 @options.moments
 @click.option("--status", metavar="STATUS", help="open, won, lost, disqualified or merged.")
 @click.option("--owner", metavar="NAME", help="Only deals of that owner.")
-@click.option("--sort", metavar="FIELD", help="deal (default), opened_at, stage_since, expected_close or value; -FIELD turns it round.")
+@click.option(
+    "--sort",
+    metavar="FIELD",
+    help="deal (default), opened_at, stage_since, expected_close or value; -FIELD turns it round.",
+)
 @click.option("--limit", metavar="COUNT", type=int, help=f"At most so many; default: {_PAGE}.")
 @click.option("--after", metavar="DEAL", help="Those behind that deal: the next page.")
 @click.option("--field", metavar="FIELD", help="The deals behind that field of a report, such as stalled or won.")
-@click.option("--group", metavar="NAME=VALUE", multiple=True, callback=lambda c, p, v: facts(v, "--group"), help="The group of the cell; repeatable.")
+@click.option(
+    "--group",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=lambda c, p, v: facts(v, "--group"),
+    help="The group of the cell; repeatable.",
+)
 @click.option("--currency", metavar="CODE", help="The currency of the cell.")
 @options.definition
 @options.cohort(required=False)

@@ -65,7 +65,9 @@ def output(*kinds: str) -> Callable[[F], F]:
     )
 
 
-actor = click.option("--actor", metavar="NAME", envvar="DEALTRAIL_ACTOR", help="Who did it, where the action has no `by`.")
+actor = click.option(
+    "--actor", metavar="NAME", envvar="DEALTRAIL_ACTOR", help="Who did it, where the action has no `by`."
+)
 
 as_known = together(
     click.option("--known-at", metavar="MOMENT", help="What had been recorded by then; default: now."),
@@ -80,7 +82,7 @@ where = click.option(
     multiple=True,
     callback=lambda ctx, param, given: facts(given, "--where"),
     help="Only deals with that owner, source, currency or attributes.NAME; repeatable. null means none. "
-    'An attribute is a number or boolean where it looks like one; quote it to mean a text: attributes.zip=\'"1011"\'.',
+    "An attribute is a number or boolean where it looks like one; quote it to mean a text: attributes.zip='\"1011\"'.",
 )
 definition = together(
     click.option(
@@ -89,7 +91,10 @@ definition = together(
         help="The definition to read stages by: as_of (default), current, or a version such as 2.",
     ),
     click.option(
-        "--draft", metavar="FILE", type=DefinitionFile(), help="A what-if definition, with stages and moves: JSON or TOML."
+        "--draft",
+        metavar="FILE",
+        type=DefinitionFile(),
+        help="A what-if definition, with stages and moves: JSON or TOML.",
     ),
 )
 group_by = click.option(

@@ -43,7 +43,7 @@ def _action(words: tuple[str, ...]) -> dict[str, Any]:
     if words in ((), ("-",)):
         if not words and sys.stdin.isatty():
             raise click.UsageError("give an action, such as: win_deal deal=D-1")
-        return json_object(click.get_binary_stream("stdin").read())
+        return json_object(sys.stdin.buffer.read())
     if words[0].lstrip().startswith(("{", "[")):
         if len(words) > 1:
             raise click.UsageError("give one action as JSON, in quotes and nothing behind it")
@@ -130,7 +130,9 @@ def _of_file(name: str, pipeline: str, definition: dict[str, Any], at: str | Non
     given = {"action": name, "pipeline": pipeline} | ({} if at is None else {"at": at})
     for field, value in given.items():
         if definition.get(field, value) != value:
-            raise error("invalid_field", field, why=f"the file says {json_text(definition[field])}, the command {value}")
+            raise error(
+                "invalid_field", field, why=f"the file says {json_text(definition[field])}, the command {value}"
+            )
     return definition | given
 
 

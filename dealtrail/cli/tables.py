@@ -4,9 +4,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
+from io import StringIO
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -20,15 +22,28 @@ _UNBOUNDED = 10_000
 
 def say(*parts: RenderableType) -> None:
     """Print texts and tables to stdout; no text is ever read as markup."""
-    width = None if sys.stdout.isatty() else _UNBOUNDED
-    console = Console(file=sys.stdout, width=width, markup=False, highlight=False, emoji=False)
+    if sys.stdout.isatty():
+        console = Console(markup=False, highlight=False, emoji=False)
+        for part in parts:
+            console.print(part)
+        return
+    console = Console(file=StringIO(), width=_UNBOUNDED, markup=False, highlight=False, emoji=False)
     for part in parts:
-        console.print(part)
+        with console.capture() as printed:
+            console.print(part)
+        for line in printed.get().splitlines():
+            click.echo(line.rstrip())
 
 
 def table(*columns: str, title: str | None = None) -> Table:
     """A table; a column whose name begins with > is of numbers, and aligned to the right."""
-    made = Table(box=SIMPLE_HEAD, title=text(title) if title else None, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    made = Table(
+        box=SIMPLE_HEAD,
+        title=text(title) if title else None,
+        title_justify="left",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
         right = column.startswith(">")
         made.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
@@ -37,7 +52,9 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def add(made: Table, cells: Iterable[object], *, style: str = "", end_section: bool = False) -> None:
     """Add a row of whatever is to be shown."""
-    made.add_row(*(cell if isinstance(cell, Text) else text(shown(cell)) for cell in cells), style=style, end_section=end_section)
+    made.add_row(
+        *(cell if isinstance(cell, Text) else text(shown(cell)) for cell in cells), style=style, end_section=end_section
+    )
 
 
 def text(given: str, style: str = "") -> Text:
