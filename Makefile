@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: demo test check torture clean
 
 demo: .venv/installed
-	$(BIN)/dealtrail demo
+	$(BIN)/dealtrail demo --force
 
 test: .venv/developing
 	$(BIN)/python -m pytest

@@ -426,7 +426,11 @@ class Trail:
         filters = question_room.parse_where(where)
         owner = shaped(owner, Word | None, "owner")
         if status is not None and status not in deals_room.STATUSES:
-            raise error("invalid_field", "status", why=f"give one of {', '.join(deals_room.STATUSES)}")
+            raise error(
+                "invalid_field",
+                "status",
+                why=f"give one of {', '.join(deals_room.STATUSES)}{nearest(status, deals_room.STATUSES)}",
+            )
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise error("invalid_field", "limit", why="give a whole number from 1")
         with self._model.answering(at.position) as c:

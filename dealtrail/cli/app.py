@@ -23,6 +23,10 @@ class _Refusal(click.ClickException):
 
 
 class _App(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which a newcomer meets them."""
+        return list(self.commands)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; every error of the package is a refusal."""
         try:
@@ -44,10 +48,10 @@ def app() -> None:
     """
 
 
-@app.command()
+@click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that completes dealtrail's commands and options in a shell.
+    """Print the script for completion in a shell.
 
     \b
     bash:  eval "$(dealtrail completion bash)"      in ~/.bashrc
@@ -60,10 +64,11 @@ def completion(shell: str) -> None:
 
 
 for _command in (
-    recording.record,
-    importing.import_,
+    demo.demo,
     recording.define,
     recording.redefine,
+    recording.record,
+    importing.import_,
     reports.pipeline,
     reports.funnel,
     listing.deals,
@@ -74,7 +79,7 @@ for _command in (
     keeping.follow,
     keeping.status,
     keeping.rebuild,
-    demo.demo,
+    completion,
 ):
     app.add_command(_command)
 

@@ -19,7 +19,7 @@ def deals_table(found: "list[DealView]", tz: str) -> Iterator[RenderableType]:
         yield text("no such deal", "dim")
         return
     made = table(
-        "Deal", "Title", "Status", "Stage", "Since", ">Value", "", "Owner", "Source", "Opened", "Expected close"
+        "Deal", "~Title", "Status", "Stage", "Since", ">Value", "", "Owner", "Source", "Opened", "Expected\nclose"
     )
     for view in found:
         value = (None, None) if view.value is None else (view.value.amount, view.value.currency)
@@ -63,7 +63,7 @@ def deal_facts(view: "DealView", tz: str) -> Table:
 
 def history_table(events: "list[Happened]", tz: str) -> Table:
     """A line for each event; what was taken back is dim."""
-    made = table(">No.", "Occurred", "Recorded", "By", "Event", "What", "")
+    made = table(">No.", "Occurred", "Recorded", "By", "Event", "~What", "")
     for event in events:
         told = {name: value for name, value in event.data.items() if value is not None}
         told |= {name: part for name in ("title", "note", "personal") if (part := getattr(event, name))}
@@ -97,10 +97,10 @@ def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
         "In force from",
         "Recorded",
         "Stage",
-        ">Probability",
-        ">Rots after days",
-        "Required",
-        "From",
+        ">Proba-\nbility",
+        ">Rots after\ndays",
+        "~Required",
+        "~From",
     )
     for view in found:
         for place, stage in enumerate(view.stages):
@@ -125,5 +125,5 @@ def _came_from(stage: str, moves: dict[str, Any]) -> Iterator[str]:
     for key, move in moves.items():
         if move == stage:
             yield key
-        elif isinstance(move, list) and any(rule["to"] == stage for rule in move):
+        elif not isinstance(move, str) and any(rule["to"] == stage for rule in move):
             yield f"{key} (some)"

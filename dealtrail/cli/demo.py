@@ -25,7 +25,7 @@ _SEARCHED_DAYS = range(30, 300)
 @click.option("--deals", type=click.IntRange(min=1), default=1200, help="How many deals; default: 1200.")
 @click.option("--force", is_flag=True, help="Replace the store in FILE.")
 def demo(file: Path, seed: int, deals: int, force: bool) -> None:
-    """Make a store with a year of a sales team, and show what it can be asked.
+    """Make a store with a year of a sales team, and report on it.
 
     Without FILE it is demo.db in the current folder. The same seed makes the same year.
     """

@@ -40,11 +40,12 @@ class Line(NamedTuple):
 @options.output("json")
 @options.database()
 def import_(file: IO[bytes], dry_run: bool, atomic: bool, actor: str | None, kind: str) -> None:
-    """Import actions from a file of JSON Lines, or from stdin (-); either may be compressed with gzip.
+    """Import actions from JSON Lines.
 
-    Each line is one action and a step of its own. Those that are refused are reported on stderr, with the number of the
-    line, the code, and the line; the good ones are recorded. The exit code is 1 if any was refused. Give each action an
-    `id`, and the same file may be imported again after it was mended: what was recorded already is not recorded twice.
+    FILE is - for stdin; either may be compressed with gzip. Each line is one action and a step of its own.
+    Those that are refused are reported on stderr, with the number of the line, the code, and the line; the good
+    ones are recorded. The exit code is 1 if any was refused. Give each action an `id`, and the same file may be
+    imported again after it was mended: what was recorded already is not recorded twice.
 
     --dry-run and --atomic keep other writers waiting until they are done.
     """
@@ -155,7 +156,8 @@ def tell(result: dict[str, Any], kind: str) -> None:
         if result["dry_run"]:
             counts = f"A dry run, nothing was recorded. It would be: {counts}"
         elif not result["kept"]:
-            counts = f"Nothing was recorded, since {len(result['refused']):,} of {result['lines']:,} lines were refused"
+            refused, lines = f"{len(result['refused']):,}", f"{result['lines']:,}"
+            counts = f"Nothing was recorded, since {refused} of {lines} lines were refused"
         return [text(counts)]
 
     answer(kind, result, table, list)

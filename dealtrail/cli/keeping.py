@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 @click.option("--limit", metavar="COUNT", type=click.IntRange(min=1), help="At most so many; default: all.")
 @options.database()
 def follow(after: int, limit: int | None) -> None:
-    """Print the events of the log as JSON Lines, in its order, up to its present end.
+    """Print the events of the log as JSON Lines.
 
-    Whoever keeps up with the log remembers the last `position`, and comes back with --after.
+    They come in its order, up to its present end. Whoever keeps up with the log remembers the last `position`,
+    and comes back with --after.
     """
     with options.open_trail() as trail:
         for event in islice(trail.follow(after), limit):
@@ -33,7 +34,7 @@ def follow(after: int, limit: int | None) -> None:
 @options.output("json")
 @options.database()
 def status(kind: str) -> None:
-    """Show how far the log and its read model are, the versions at work, and the sizes of the files."""
+    """Show positions, versions and file sizes of a store."""
     with options.open_trail() as trail:
         found = trail.status()
 

@@ -48,15 +48,16 @@ _CELL = ("field", "currency", "definition", "draft", "cohort", "within", "fiscal
 @options.output("json", "csv")
 @options.database()
 def deals(name: str, kind: str, **asked: Any) -> None:
-    """List deals: a page of a pipeline's, or all those behind a cell of a report.
+    """List deals, also those behind a cell of a report.
 
     \b
     dealtrail deals b2b --status open --owner anna --sort -value --limit 20
     dealtrail deals b2b --field stalled --stage proposal          behind a cell of the pipeline report
     dealtrail deals b2b --field lost --stage demo --cohort 2026-Q1 --group source=web    ... of the funnel
 
-    With --field the deals are those behind that field of the pipeline report, or with --cohort of the funnel, under the
-    same options as there; without --stage, of its total. Deals are shown as they are at --as-of.
+    A listing comes in pages. With --field the deals are all those behind that field of the pipeline report, or
+    with --cohort of the funnel, under the same options as there; without --stage, of its total. Deals are shown
+    as they are at --as-of.
     """
     given = {option for option, value in asked.items() if value not in (None, {}, ())}
     behind_cell = "field" in given
@@ -146,7 +147,7 @@ def deal(name: str, kind: str, tz: str, **at: Any) -> None:
 @options.output("json", "csv")
 @options.database()
 def history(name: str, kind: str, tz: str, known_at: str | None) -> None:
-    """Show every event of a deal, with those that were retracted or amended."""
+    """Show every event of a deal, also what was taken back."""
     with options.open_trail() as trail, waiting("reading the log"):
         events = trail.history(name, known_at=known_at, tz=tz)
 
@@ -163,7 +164,10 @@ def history(name: str, kind: str, tz: str, known_at: str | None) -> None:
 @options.output("json", "csv")
 @options.database()
 def pipelines(kind: str, tz: str, **at: Any) -> None:
-    """List the pipelines, each with its definition in force. CSV has a row for each stage."""
+    """List the pipelines, each with its definition in force.
+
+    CSV has a row for each stage.
+    """
     with options.open_trail() as trail, waiting("reading the log"):
         _definitions(trail.pipelines(tz=tz, **at), kind, tz)
 
@@ -174,7 +178,10 @@ def pipelines(kind: str, tz: str, **at: Any) -> None:
 @options.output("json", "csv")
 @options.database()
 def definitions(name: str, kind: str, tz: str, **at: Any) -> None:
-    """List the versions of a pipeline's definition. CSV has a row for each stage of each."""
+    """List the versions of a pipeline's definition.
+
+    CSV has a row for each stage of each version.
+    """
     with options.open_trail() as trail, waiting("reading the log"):
         _definitions(trail.definitions(name, tz=tz, **at), kind, tz)
 

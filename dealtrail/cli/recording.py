@@ -76,7 +76,10 @@ def _tell(recorded: "Recorded", kind: str) -> None:
 @options.output("json")
 @options.database()
 def define(name: str, definition: dict[str, Any], at: str | None, actor: str | None, kind: str) -> None:
-    """Define a new pipeline by the stages in a JSON or TOML file; a store that is not there is founded.
+    """Define a new pipeline from a JSON or TOML file.
+
+    A store that is not there yet is founded.
+
 
     \b
     name = "New business"
@@ -103,9 +106,10 @@ def define(name: str, definition: dict[str, Any], at: str | None, actor: str | N
 def redefine(
     name: str, definition: dict[str, Any], dry_run: bool, at: str | None, actor: str | None, kind: str
 ) -> None:
-    """Record the next definition of a pipeline, from a JSON or TOML file with stages and moves.
+    """Redefine a pipeline from a JSON or TOML file.
 
-    Every stage that goes needs a move, to a stage or by rules that are tried in order:
+    The file holds the stages and moves of the next version. Every stage that goes needs a move, to a stage or
+    by rules that are tried in order:
 
     \b
     [moves]
@@ -145,7 +149,7 @@ def _moving(moving: "list[Moving]") -> Any:
     by_move: dict[tuple[str, str], list[str]] = {}
     for one in moving:
         by_move.setdefault((one.from_, one.to), []).append(one.deal)
-    made = table("From", "To", ">Deals", "Which")
+    made = table("From", "To", ">Deals", "~Which")
     for (before, after), deals in sorted(by_move.items()):
         more = f" and {len(deals) - 5:,} more" if len(deals) > 5 else ""
         add(made, (before, after, len(deals), ", ".join(deals[:5]) + more))

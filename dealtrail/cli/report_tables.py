@@ -1,12 +1,12 @@
 """The two reports as tables."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.table import Table
 
-from dealtrail.cli.tables import add, amounts, at, bar, percent, scalar, shown, table, text
+from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scalar, shown, table, text
 
 if TYPE_CHECKING:
     from dealtrail import FunnelReport, PipelineReport
@@ -36,7 +36,7 @@ def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
 
 
 def _pipeline_table(figures: Any, title: str | None) -> Table:
-    made = table("Stage", ">Deals", "", ">Value", ">Weighted value", ">Median days", ">Stalled", title=title)
+    made = table("~Stage", ">Deals", "", ">Value", ">Weighted value", ">Median\ndays", ">Stalled", title=title)
     most = max(stage.deals for stage in figures.stages)
     for place, stage in enumerate(figures.stages, 1):
         last = place == len(figures.stages)
@@ -58,42 +58,26 @@ def _standing(name: str, figures: Any, most: int) -> tuple[object, ...]:
 
 
 def _funnel_table(figures: Any, title: str | None) -> Table:
-    made = table(
-        "Stage",
-        ">Reached",
-        "",
-        ">of all",
-        ">Passed",
-        ">of those",
-        ">Entered",
-        ">Open",
-        ">Lost",
-        ">Disqua-\nlified",
-        ">Trans-\nferred",
-        ">Median\ndays",
-        ">p90\ndays",
-        title=title,
-    )
+    columns: dict[str, Callable[[Any], object]] = {
+        "~Stage": lambda stage: stage.name,
+        ">Rea-\nched": lambda stage: stage.reached,
+        "": lambda stage: bar(stage.reached, figures.total.cohort, 12),
+        ">of all": lambda stage: percent(stage.conversion_from_start),
+        ">Passed": lambda stage: stage.passed,
+        ">of\nthose": lambda stage: percent(stage.conversion_to_next),
+        ">En-\ntered": lambda stage: stage.entered,
+        ">Open": lambda stage: stage.open,
+        ">Lost": lambda stage: stage.lost,
+        ">Dis-\nqual.": lambda stage: stage.disqualified,
+        ">Trans-\nferred": lambda stage: stage.transferred,
+        ">Median\ndays": lambda stage: stage.median_days_to_pass,
+        ">p90\ndays": lambda stage: stage.p90_days_to_pass,
+    }
+    if not is_roomy():
+        del columns[""]
+    made = table(*columns, title=title)
     for stage in figures.stages:
-        add(
-            made,
-            (
-                stage.name,
-                stage.reached,
-                bar(stage.reached, figures.total.cohort, 12),
-                percent(stage.conversion_from_start),
-                stage.passed,
-                percent(stage.conversion_to_next),
-                stage.entered,
-                stage.open,
-                stage.lost,
-                stage.disqualified,
-                stage.transferred,
-                stage.median_days_to_pass,
-                stage.p90_days_to_pass,
-            ),
-            style="" if stage.reached else "dim",
-        )
+        add(made, (cell(stage) for cell in columns.values()), style="" if stage.reached else "dim")
     return made
 
 

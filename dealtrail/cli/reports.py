@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @options.output("json", "csv")
 @options.database()
 def pipeline(name: str, kind: str, definition: str | None, draft: dict[str, Any] | None, **question: Any) -> None:
-    """How many open deals, worth what, stand in each stage.
+    """Report how many open deals, worth what, stand in each stage.
 
     \b
     dealtrail pipeline b2b --as-of 2026-03-31                          the truth about that day, as known today
@@ -49,7 +49,7 @@ def pipeline(name: str, kind: str, definition: str | None, draft: dict[str, Any]
 @options.output("json", "csv")
 @options.database()
 def funnel(name: str, kind: str, definition: str | None, draft: dict[str, Any] | None, **question: Any) -> None:
-    """Of the deals opened in a period, how many came how far, how fast, and where they dropped out.
+    """Report how far the deals opened in a period came, and how fast.
 
     \b
     dealtrail funnel b2b --cohort 2026-Q1

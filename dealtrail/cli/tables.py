@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from io import StringIO
+from shutil import get_terminal_size
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,37 +16,63 @@ from rich.text import Text
 
 from dealtrail.cli.values import one_line
 
-# Where nobody looks at it, a line is as long as it must be: a figure is never cut off.
+# Where nobody looks at it, a line is as long as it must be.
 _UNBOUNDED = 10_000
+_PROSE_WIDTH = 16
+# A line that is shorter leaves out the bars, and what can be left out of the space between columns.
+_ROOMY = 100
+
+
+def width() -> int:
+    """How many characters a line of stdout has room for."""
+    return get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
+
+
+def is_roomy() -> bool:
+    """Whether a line has room for bars."""
+    return width() >= _ROOMY
+
+
+def _gap() -> int:
+    return 2 if is_roomy() else 1
 
 
 def say(*parts: RenderableType) -> None:
-    """Print texts and tables to stdout; no text is ever read as markup."""
-    if sys.stdout.isatty():
-        console = Console(markup=False, highlight=False, emoji=False)
-        for part in parts:
-            console.print(part)
-        return
-    console = Console(file=StringIO(), width=_UNBOUNDED, markup=False, highlight=False, emoji=False)
+    """Print texts and tables to stdout; no text is ever read as markup, and no figure is cut off to fit a line."""
     for part in parts:
+        grid = isinstance(part, Table) and part.show_header
+        room = max(width(), _narrowest(part)) if isinstance(part, Table) else width()
+        console = Console(width=room, markup=False, highlight=False, emoji=False)
         with console.capture() as printed:
             console.print(part)
-        for line in printed.get().splitlines():
-            click.echo(line.rstrip())
+        lines = [line.rstrip() for line in printed.get().splitlines()]
+        click.echo("\n".join(["", *lines, ""] if grid else lines))
+
+
+def _narrowest(grid: Table) -> int:
+    """The least width of a table: columns of figures, dates and keys whole, prose folded."""
+    console = Console(width=_UNBOUNDED)
+    needed = len(grid.columns) * _gap()
+    for column in grid.columns:
+        widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
+        needed += widest if column.no_wrap else min(widest, _PROSE_WIDTH)
+    return needed
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A table; a column whose name begins with > is of numbers, and aligned to the right."""
+    """A table: columns of numbers (>, to the right), of prose that folds (~), and of what stays whole."""
     made = Table(
         box=SIMPLE_HEAD,
-        title=text(title) if title else None,
+        show_edge=False,
+        title=text(title, "bold") if title else None,
         title_justify="left",
         pad_edge=False,
-        padding=(0, 1, 0, 0),
+        padding=(0, _gap() - 1, 0, 0),  # the box itself puts a blank between columns
     )
     for column in columns:
-        right = column.startswith(">")
-        made.add_column(column.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        right, prose = column.startswith(">"), column.startswith("~")
+        name = column.lstrip(">~")
+        made.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=not prose)
     return made
 
 
@@ -87,7 +113,7 @@ def shown(value: object) -> str:
 
 def percent(share: float | None) -> str:
     """A share as a percentage; shares have 4 decimals, so this is all of it."""
-    return "" if share is None else f"{share:.2%}"
+    return "" if share is None else "100%" if share == 1 else f"{share:.2%}"
 
 
 def amounts(of_currency: dict[str, Decimal]) -> str:

@@ -52,7 +52,8 @@ _INPUT: dict[str, str] = {
     '{{"field": "value", "op": "ge", "value": "10000"}}',
     "invalid_deal": "{field}: {given} is no deal id; give 1 to 255 characters, none of them a control character",
     "invalid_field": "{field}: {why}",
-    "invalid_group_by": "group_by: {given} is no field to group by; take owner, source, currency or attributes.NAME",
+    "invalid_group_by": "group_by: {given} is no field to group by; take owner, source, currency or "
+    "attributes.NAME{nearest}",
     "invalid_json": "this is no JSON object: {why}",
     "invalid_key": "{field}: {given} is no key; give at most 64 of a-z, 0-9, _ and -, beginning with a letter or digit",
     "invalid_moves": "moves: {field}: give a stage key, or a list of rules of which all but the last have `when`",
@@ -62,7 +63,7 @@ _INPUT: dict[str, str] = {
     "the second, such as 2026-03-01T09:00:00Z",
     "invalid_tz": "tz: {given} is no time zone; give a name such as Europe/Amsterdam",
     "invalid_where": "where: {given}; take owner, source, currency or attributes.NAME, and a text, number, boolean "
-    "or null",
+    "or null{nearest}",
     "missing_field": "{field} is missing; give it",
     "naive_time": "{field}: {given} has no time zone; add one, such as Z or +01:00",
     "no_stages": "stages is empty; a pipeline has at least one stage",

@@ -9,7 +9,7 @@ import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.definitions import Pipeline, Scalar
-from dealtrail.domain.errors import error
+from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import moment
 from dealtrail.projections.question import PERIOD_HOLDS, Lens, When, facts, fits
@@ -150,7 +150,11 @@ def page(found: list[DealView], sort: str, limit: int, after: str | None) -> lis
     """
     field = sort.removeprefix("-") if isinstance(sort, str) else sort
     if field not in SORTS:
-        raise error("invalid_field", "sort", why=f"give one of {', '.join(SORTS)}, with - in front to turn it round")
+        raise error(
+            "invalid_field",
+            "sort",
+            why=f"give one of {', '.join(SORTS)}, with - in front to turn it round{nearest(field, SORTS)}",
+        )
     ordered = sorted(found, key=lambda view: view.deal)
     has = [view for view in ordered if getattr(view, field) is not None]
     has.sort(key=lambda view: _sort_value(view, field), reverse=sort.startswith("-"))

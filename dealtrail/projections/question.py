@@ -28,6 +28,9 @@ _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
 _ATTRIBUTES = msgspec.json.Decoder(dict[str, Scalar])
 
+# What filters and groups may name, beside attributes.NAME.
+FIELDS = ("owner", "source", "currency")
+
 # Rows of the read model that hold at business time :as_of, as known at log position :position.
 PERIOD_HOLDS = (
     "period.from_at <= :as_of AND (period.to_at > :as_of OR period.end_known > :position)"
@@ -213,7 +216,7 @@ def parse_where(given: object) -> dict[str, Scalar | None]:
         raise error("invalid_where", "where", given=given)
     for field, value in given.items():
         if not _is_field(field) or not _is_value(value):
-            raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100])
+            raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100], nearest=_near(field))
     return {field: plain_number(given[field]) for field in sorted(given)}
 
 
@@ -224,15 +227,19 @@ def parse_group_by(given: object) -> tuple[str, ...]:
     result: list[str] = []
     for field in given if isinstance(given, list | tuple) else (given,):
         if not _is_field(field) or field in result:
-            raise error("invalid_group_by", "group_by", given=field)
+            raise error("invalid_group_by", "group_by", given=field, nearest=_near(field))
         result.append(str(field))
     return tuple(result)
+
+
+def _near(field: object) -> str:
+    return "" if _is_field(field) else nearest(field, FIELDS)
 
 
 def _is_field(field: object) -> bool:
     if not isinstance(field, str) or not _is_text(field):
         return False
-    return field in ("owner", "source", "currency") or len(field.removeprefix("attributes.")) not in (0, len(field))
+    return field in FIELDS or len(field.removeprefix("attributes.")) not in (0, len(field))
 
 
 def _is_value(value: object) -> bool:
