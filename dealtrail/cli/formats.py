@@ -22,7 +22,9 @@ def answer(
     if kind == "json":
         click.echo(json_text(value))
     elif kind == "csv":
-        _write_csv([_flat(row) for row in rows()], fields)
+        import msgspec
+
+        _write_csv([msgspec.to_builtins(row) for row in rows()], fields)
     else:
         from dealtrail.cli.tables import say
 
@@ -36,12 +38,10 @@ def json_text(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _flat(row: Any) -> dict[str, Any]:
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with its maps taken apart: `value.amount`, `attributes.seats`. Lists become JSON."""
-    import msgspec
-
     flat: dict[str, Any] = {}
-    for name, value in msgspec.to_builtins(row).items():
+    for name, value in row.items():
         if isinstance(value, Mapping):
             flat |= {f"{name}.{inner}": _cell(part) for inner, part in value.items()}
         else:
@@ -56,11 +56,10 @@ def _cell(value: Any) -> Any:
 
 
 def _write_csv(rows: list[dict[str, Any]], fields: Iterable[str]) -> None:
-    """The rows under one header: columns in the order of the fields, those that only some rows have with their kind."""
-    found = list(dict.fromkeys(name for row in rows for name in row)) or list(fields)
-    # Sorting is stable: within a map the names stay as they came.
-    order = {name: place for place, name in enumerate(dict.fromkeys(name.split(".")[0] for name in found))}
-    columns = sorted(found, key=lambda name: order[name.split(".")[0]])
-    writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    """The rows under one header, in the order of their fields; a map's columns are those that any row has in it."""
+    flat = [_flat(row) for row in rows]
+    places = {name: place for place, name in enumerate(dict.fromkeys(name for row in rows for name in row))}
+    columns = sorted(dict.fromkeys(name for row in flat for name in row), key=lambda name: places[name.split(".")[0]])
+    writer = csv.DictWriter(sys.stdout, columns or list(fields), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(flat)

@@ -154,4 +154,6 @@ def _moving(moving: "list[Moving]") -> Any:
         more = f" and {len(deals) - 5:,} more" if len(deals) > 5 else ""
         add(made, (before, after, len(deals), ", ".join(deals[:5]) + more))
     yield made
-    yield text(f"It would be recorded; {len(moving):,} open deals would change their stage. Nothing was recorded.")
+    yield text(
+        f"It would be recorded. Open deals that would change their stage: {len(moving):,}. Nothing was recorded."
+    )
