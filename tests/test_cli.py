@@ -1,5 +1,6 @@
 """The command line as a whole: help, version, completion, exit codes, the store that it names, and recording."""
 
+import errno
 import json
 import os
 import subprocess
@@ -229,6 +230,20 @@ def test_no_control_character_of_an_id_or_a_path_reaches_the_terminal(empty):
     result = run("--db", str(empty.folder / "\x1b[31mred.db"), "status")
     assert result.exit_code == 1
     assert "\x1b" not in result.stderr
+
+
+def test_a_full_disk_under_stdout_is_told_and_a_reader_that_is_gone_is_not(shop, monkeypatch):
+    told = {}
+    for number in (errno.ENOSPC, errno.EPIPE):
+
+        def refuse(*args, number=number, **more):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr("dealtrail.cli.formats.json_text", refuse)
+        result = shop.run("status", "--format", "json")
+        assert result.exit_code == 1
+        told[number] = result.stderr
+    assert told == {errno.ENOSPC: "Error: [Errno 28] No space left on device\n", errno.EPIPE: ""}
 
 
 def test_a_pipeline_is_defined_from_json_or_toml_and_founds_the_store(empty):

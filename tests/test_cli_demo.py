@@ -88,10 +88,28 @@ def test_force_replaces_no_file_that_is_not_a_store(tmp_path):
     assert file.read_text() == "Dear Ada, " * 100
 
 
+def test_force_replaces_no_store_that_no_demo_made(shop):
+    before = shop.path.read_bytes()
+    refused = run("demo", str(shop.path), "--force")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "is a store, but no demo's" in refused.stderr
+    assert (shop.path.read_bytes(), shop.position()) == (before, 6)
+
+
+def test_a_demo_that_is_cut_off_leaves_no_half_of_a_year(tmp_path, monkeypatch):
+    def interrupted(self, done, total=None):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dealtrail.cli.progress.Ticker.__call__", interrupted)
+    result = run("demo", str(tmp_path / "demo.db"), "--deals", "20")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_demo_touches_no_store_that_the_environment_or_an_option_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("demo", "--deals", "20", env={"DEALTRAIL_DB": "mine.db"}).exit_code == 0
     assert ((tmp_path / "demo.db").exists(), (tmp_path / "mine.db").exists()) == (True, False)
-    for words in (["--db", "mine.db", "demo"],):
-        assert run(*words).exit_code == 2
+    assert run("--db", "mine.db", "demo", "other.db").exit_code == 2
     assert not (tmp_path / "mine.db").exists()

@@ -1,5 +1,6 @@
 """The `dealtrail` command itself: its subcommands, its exit codes, version and shell completion."""
 
+import errno
 from typing import Any
 
 import click
@@ -28,11 +29,16 @@ class _App(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; every error of the package is a refusal."""
+        """Run a command; every error of the package is a refusal, and so is what the system refuses."""
         try:
             return super().invoke(ctx)
         except DealtrailError as refusal:
             raise _Refusal(str(refusal)) from refusal
+        except OSError as trouble:
+            # A reader of the answer that is gone wants nothing more, and click ends quietly then.
+            if trouble.errno == errno.EPIPE:
+                raise
+            raise _Refusal(str(trouble)) from trouble
 
 
 @click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

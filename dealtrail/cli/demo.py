@@ -15,7 +15,8 @@ from dealtrail.cli.progress import Ticker
 if TYPE_CHECKING:
     from dealtrail import Happened, PipelineReport, Trail
 
-_PIPELINE = "new-business"
+# With these the simulated year begins.
+_PIPELINE, _FOUNDER = "new-business", "sales-ops"
 _SEARCHED_DAYS = range(30, 300)
 
 
@@ -23,7 +24,7 @@ _SEARCHED_DAYS = range(30, 300)
 @click.argument("file", metavar="[FILE]", type=click.Path(dir_okay=False, path_type=Path), default="demo.db")
 @click.option("--seed", type=int, default=7, help="Another number makes another year; default: 7.")
 @click.option("--deals", type=click.IntRange(min=1), default=1200, help="How many deals; default: 1200.")
-@click.option("--force", is_flag=True, help="Replace the store in FILE.")
+@click.option("--force", is_flag=True, help="Replace the demo in FILE.")
 def demo(file: Path, seed: int, deals: int, force: bool) -> None:
     """Make a store with a year of a sales team, and report on it.
 
@@ -35,20 +36,21 @@ def demo(file: Path, seed: int, deals: int, force: bool) -> None:
     from dealtrail import Trail
 
     now = [datetime.min.replace(tzinfo=UTC)]
-    try:
-        with Trail.open(file, clock=lambda: now[-1]) as trail:
+    with Trail.open(file, clock=lambda: now[-1]) as trail:
+        try:
             steps, actions = _record_year(trail, now, seed, deals)
-            _show(trail, now[-1].date(), f"{actions:,} actions, recorded in {steps:,} steps, are in {file}.")
-    except BaseException:
-        _remove(file)  # half a year would pass for a whole one
-        raise
+        except BaseException:
+            trail.close()
+            _remove(file)  # half a year would pass for a whole one
+            raise
+        _show(trail, now[-1].date(), f"{actions:,} actions, recorded in {steps:,} steps, are in {file}.")
     _say_what_next(file)
 
 
 def _make_room(file: Path, force: bool) -> None:
-    """Make sure that the file is not there: with `force` a store goes, but nothing else does.
+    """Make sure that the file is not there: with `force` a store that a demo made goes, but nothing else does.
 
-    Errors: wrong usage without `force`; not_a_store, no_store.
+    Wrong usage: without `force`, and for any other store. Errors: not_a_store, no_store.
     """
     if not file.exists():
         return
@@ -56,7 +58,10 @@ def _make_room(file: Path, force: bool) -> None:
         raise click.UsageError(f"{file} is there already; name another file, or replace it with --force")
     from dealtrail import Trail
 
-    Trail.open(file, create=False).close()
+    with Trail.open(file, create=False) as trail:
+        begun = next(trail.follow(), None)
+        if begun is not None and (begun.pipeline, begun.by) != (_PIPELINE, _FOUNDER):
+            raise click.UsageError(f"{file} is a store, but no demo's; --force replaces nothing else")
     _remove(file)
 
 
