@@ -106,6 +106,28 @@ _RULES: dict[str, str] = {
     "unknown_version": "deal {deal} has no event {version}; see its history",
 }
 
+_IMPORT: dict[str, str] = {
+    "duplicate_case": "{path}, line {line}: case {case} stands twice; a case has one row",
+    "duplicate_header": '{path}: the column "{column}" stands twice in the header; rename one',
+    "empty_file": "{path} is empty; give a CSV file whose first line names its columns",
+    "field_count": "this row has {given} fields, but the header has {columns}; quote a field that holds the delimiter",
+    "gzip_bomb": "{path} unpacks to more than {most} times its size; unpack it yourself if you trust it",
+    "invalid_csv": "{path}, line {line} is no CSV: {why}; put quotes around a field and double those inside it",
+    "invalid_mapping": "the mapping is no TOML: {why}",
+    "late_row": "a row of the same case and time that comes after this one was imported before; the log would turn "
+    "them round: amend the deal instead",
+    "line_too_long": "{path}, line {line} is longer than {most} bytes; give a CSV file with one row a line",
+    "missing_column": "{path} has no column {column}{nearest}; see `columns` in the mapping",
+    "row_changed": "this row was imported before, as event {version}, with other content or by another mapping; "
+    "amend that event, or give the row as it was",
+    "too_many_columns": "{path} has {given} columns; at most {most} are read",
+    "unknown_activity": "the mapping does not name the activity {activity}{nearest}; name it, or put other = "
+    '"ignore" among the activities',
+    "unknown_case": "{path} has no row of case {case}; add it",
+    "unreadable_file": "{path} cannot be read: {why}",
+    "wrong_encoding": "{path}, line {line} is not in {encoding}; say in the mapping which `encoding` it is in",
+}
+
 _CONFLICT: dict[str, str] = {
     "conflict": "expected version {expected}, but it is {version}; read it again, then retry",
 }
@@ -122,14 +144,14 @@ _STORE: dict[str, str] = {
     "read_only": "{path} cannot be written to; give this process the right to write the file and its folder",
 }
 
-SENTENCES = _INPUT | _RULES | _CONFLICT | _STORE
+SENTENCES = _INPUT | _IMPORT | _RULES | _CONFLICT | _STORE
 
 
 def error(code: str, field: str | None = None, **facts: Any) -> DealtrailError:
     """The error of a code, its sentence filled in. Every error of the package is made here."""
     if code in _RULES:
         kind: type[DealtrailError] = Refused
-    elif code in _INPUT:
+    elif code in _INPUT or code in _IMPORT:
         kind = InvalidInput
     else:
         kind = Conflict if code in _CONFLICT else StoreError

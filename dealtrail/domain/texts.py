@@ -51,7 +51,7 @@ def _refusal(message: str, given: object, kind: Any, field: str) -> DealtrailErr
     if what.endswith("got `null`") and path:
         return error("missing_field", path)  # null is absence, and this field may not be absent
     if "unknown field" in what and quoted:
-        known = getattr(kind, "__struct_encode_fields__", ()) if not path else ()
+        known = getattr(kind, "__struct_encode_fields__", ()) if not where else ()
         name = quoted[1]
         return error("unknown_field", ".".join(p for p in (path, name[:100]) if p), nearest=nearest(name, known))
     code = _CODE_OF_FIELD.get(path.rsplit(".", 1)[-1].rsplit("]", 1)[-1], "invalid_field")
