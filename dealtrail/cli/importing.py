@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
+from click.core import ParameterSource
 
 from dealtrail.cli import options
-from dealtrail.cli.formats import answer
+from dealtrail.cli.formats import answer, json_text
 from dealtrail.cli.progress import Ticker
 from dealtrail.cli.recording import with_actor
 from dealtrail.cli.values import json_object, one_line
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _GZIP = b"\x1f\x8b"
 _SHOWN_CHARACTERS = 500
+_LISTED_ROWS = 1_000
 
 
 class Line(NamedTuple):
@@ -34,21 +36,48 @@ class Line(NamedTuple):
 
 @click.command("import")
 @click.argument("file", metavar="FILE", type=click.File("rb"))
+@click.option(
+    "--map", "mapping", metavar="TOML", type=click.Path(), help="Read FILE as a CSV event log, by this mapping."
+)
+@click.option("--cases", metavar="CSV", type=click.File("rb"), help="With --map: a file with one row for each case.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be recorded and what refused, and record nothing.")
 @click.option("--atomic", is_flag=True, help="Record nothing at all if any line is refused.")
 @options.actor
 @options.output("json")
 @options.database()
-def import_(file: IO[bytes], dry_run: bool, atomic: bool, actor: str | None, kind: str) -> None:
-    """Import actions from JSON Lines.
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    file: IO[bytes],
+    mapping: str | None,
+    cases: IO[bytes] | None,
+    dry_run: bool,
+    atomic: bool,
+    actor: str | None,
+    kind: str,
+) -> None:
+    """Import actions from JSON Lines, or an event log by a mapping.
 
     FILE is - for stdin; either may be compressed with gzip. Each line is one action and a step of its own.
     Those that are refused are reported on stderr, with the number of the line, the code, and the line; the good
     ones are recorded. The exit code is 1 if any was refused. Give each action an `id`, and the same file may be
     imported again after it was mended: what was recorded already is not recorded twice.
 
+    With --map, FILE is the event log of another program: a CSV file with a row for each event, which the mapping
+    turns into actions (see docs/importing.md). The same file, or a later one, may be imported again: only new
+    rows count.
+
     --dry-run and --atomic keep other writers waiting until they are done.
     """
+    if mapping is not None:
+        if atomic or ctx.get_parameter_source("actor") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--map goes with neither --atomic nor --actor: the rows say who did what")
+        with _trail(dry_run) as trail:
+            result = import_mapped(trail, file, cases, mapping, dry_run=dry_run)
+        tell(result, kind)
+        return
+    if cases is not None:
+        raise click.UsageError("--cases goes with --map")
     with _trail(dry_run) as trail:
         result = import_lines(trail, json_lines(file), actor=actor, dry_run=dry_run, atomic=atomic)
     tell(result, kind)
@@ -129,8 +158,35 @@ def import_lines(
     }
 
 
-def _refusal(line: Line, refusal: DealtrailError) -> dict[str, Any]:
-    click.echo(f"line {line.number}: {one_line(str(refusal))}", err=True)
+def import_mapped(
+    trail: "Trail", events: IO[bytes], cases: IO[bytes] | None, mapping: str, *, dry_run: bool
+) -> dict[str, Any]:
+    """Record the rows of an event log, and report the bad ones on stderr as they come.
+
+    Returns the counts of a `Tally`, whether anything was kept, and of what was `refused` the first thousand.
+    """
+    import msgspec
+
+    from dealtrail.importing import BadRow, Mapping, import_rows
+
+    refused: list[dict[str, Any]] = []
+
+    def report(row: BadRow) -> None:
+        line = Line(row.line, json_text(row.row), row.refused)
+        told = _refusal(line, row.refused, f"{row.file}, line")
+        # A mapping that forgot one activity may refuse millions of rows: not all of them stay in memory.
+        if len(refused) < _LISTED_ROWS:
+            refused.append(told | {"file": row.file})
+
+    with Ticker("importing") as progress:
+        tally = import_rows(
+            trail, Mapping.load(mapping), events, cases, dry_run=dry_run, report=report, progress=progress
+        )
+    return msgspec.structs.asdict(tally) | {"refused": refused, "dry_run": dry_run, "kept": not dry_run}
+
+
+def _refusal(line: Line, refusal: DealtrailError, where: str = "line") -> dict[str, Any]:
+    click.echo(f"{one_line(where)} {line.number}: {one_line(str(refusal))}", err=True)
     if line.text:
         cut = "…" if len(line.text) > _SHOWN_CHARACTERS else ""
         click.echo(f"    {one_line(line.text[:_SHOWN_CHARACTERS])}{cut}", err=True)
@@ -152,7 +208,9 @@ def tell(result: dict[str, Any], kind: str) -> None:
         counts = f"{result['recorded']:,} recorded"
         if result["repeated"]:
             counts += f", {result['repeated']:,} recorded before"
-        counts = f"{counts}, {len(result['refused']):,} refused"
+        if result.get("ignored"):
+            counts += f", {result['ignored']:,} ignored"
+        counts = f"{counts}, {result.get('bad', len(result['refused'])):,} refused"
         if result["dry_run"]:
             counts = f"A dry run, nothing was recorded. It would be: {counts}"
         elif not result["kept"]:
