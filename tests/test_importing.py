@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from click.testing import CliRunner
 
 from dealtrail import DealtrailError, Money, Trail
+from dealtrail.cli.app import app
 from dealtrail.importing import Mapping, Tally, import_rows, rows
+from dealtrail.importing.staging import Staging
 
 HERE = Path(__file__).parent
 BPI = Path(os.environ.get("DEALTRAIL_DATA", HERE.parent.parent / "shared" / "data")) / "bpic2012"
@@ -434,6 +438,81 @@ def test_the_file_of_cases_is_checked_as_well(trail):
     assert (tally.recorded, tally.bad, bad) == (1, 2, [(3, "missing_field"), (4, "field_count")])
 
 
+def test_no_room_for_the_rows_is_told_as_such():
+    with Staging() as staging:
+        staging._db.execute("PRAGMA max_page_count = 50")
+
+        def fill():
+            for line in range(10_000):
+                staging.add_event("D", line, "new", rows.Row(line, {"case": "D"}))
+
+        assert refused(fill).code == "full"
+
+
+# The command line
+
+
+def command(*given):
+    return CliRunner().invoke(app, [str(word) for word in given])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The paths of a store that is not there, a mapping, a log of two deals with two bad rows, and its cases."""
+    (tmp_path / "map.toml").write_text(MAPPING.replace("amount", "worth"), encoding="utf-8")
+    lines = [*DEALS, "D,talking,2026-01-04T09:00,,,", "E,new,2026-01-01T09:00,anna,,", "E,tlak,2026-01-02T09:00,anna,,"]
+    (tmp_path / "events.csv").write_text("\n".join([HEADER, *lines]), encoding="utf-8")
+    (tmp_path / "cases.csv").write_text("case,worth\nD,70\nE,80\n", encoding="utf-8")
+    return [tmp_path / name for name in ("store.db", "map.toml", "events.csv", "cases.csv")]
+
+
+def test_the_command_imports_by_a_mapping_and_lists_the_bad_rows_on_stderr(files):
+    store, mapping, events, cases = files
+    asked = ("--db", store, "import", "--map", mapping, "--cases", cases, events, "--format", "json")
+    rehearsed, first, again = command(*asked, "--dry-run"), command(*asked), command(*asked)
+    assert [result.exit_code for result in (rehearsed, first, again)] == [1, 1, 1]
+    assert f"{events}, line 7: unknown_activity: " in first.stderr
+    assert f"{events}, line 5: already_in_stage: " in first.stderr
+    assert '"activity":"tlak"' in first.stderr
+    tellings = [json.loads(result.stdout) for result in (rehearsed, first, again)]
+    assert [(t["recorded"], t["repeated"], t["bad"], t["kept"]) for t in tellings] == [
+        (4, 0, 2, False),
+        (4, 0, 2, True),
+        (0, 4, 2, True),
+    ]
+    assert [(bad["line"], bad["code"]) for bad in tellings[1]["refused"]] == [
+        (7, "unknown_activity"),
+        (5, "already_in_stage"),
+    ]
+    with Trail.open(store) as trail:
+        assert trail.deal("E").value == Money(Decimal(80), "EUR")
+
+
+def test_the_command_exits_with_0_where_every_row_was_good_and_a_dry_run_founds_no_store(files):
+    store, mapping, events, cases = files
+    events.write_text("\n".join([HEADER, *DEALS]), encoding="utf-8")
+    asked = ("--db", store, "import", "--map", mapping, "--cases", cases, events)
+    assert command(*asked, "--dry-run").exit_code == 0
+    assert not store.exists()
+    result = command(*asked)
+    assert (result.exit_code, "3 recorded, 0 refused" in result.stdout) == (0, True)
+
+
+def test_the_command_refuses_a_broken_mapping_before_it_founds_a_store(files):
+    store, mapping, events, _ = files
+    mapping.write_text("[columns]\n", encoding="utf-8")
+    result = command("--db", store, "import", "--map", mapping, events)
+    assert (result.exit_code, "missing_field" in result.stderr, store.exists()) == (1, True, False)
+
+
+@pytest.mark.parametrize("more", [("--atomic",), ("--actor", "anna")])
+def test_options_that_do_not_go_with_a_mapping_are_wrong_usage(files, more):
+    store, mapping, events, cases = files
+    assert command("--db", store, "import", "--map", mapping, events, *more).exit_code == 2
+    assert command("--db", store, "import", "--cases", cases, events).exit_code == 2
+    assert not store.exists()
+
+
 # Mappings
 
 
@@ -452,6 +531,9 @@ def test_the_file_of_cases_is_checked_as_well(trail):
         ("Amsterdam", "Amsterdm", "invalid_tz", "tz"),
         ('tz = "', 'encoding = "utf-16"\ntz = "', "invalid_field", "encoding"),
         ('tz = "', 'encoding = "klingon"\ntz = "', "invalid_field", "encoding"),
+        ('tz = "', 'time_formats = ["%Y-%Q"]\ntz = "', "invalid_field", "time_formats"),
+        ('tz = "', 'time_formats = ["%Y %Y"]\ntz = "', "invalid_field", "time_formats"),
+        ('tz = "', 'time_formats = ["%d.%m. %H:%M"]\ntz = "', "invalid_field", "time_formats"),
         ('tz = "', 'delimiter = ";;"\ntz = "', "invalid_field", "delimiter"),
         ('talking = "talks"', 'talking = "tlaks"', "invalid_field", "activities.enters.talking"),
         ('wins = ["signed"]', 'wins = ["call"]', "invalid_field", "activities.ignored"),

@@ -20,6 +20,7 @@ from dealtrail.domain.errors import DealtrailError, error
 
 if TYPE_CHECKING:
     from dealtrail import Trail
+    from dealtrail.importing import Mapping
 
 _GZIP = b"\x1f\x8b"
 _SHOWN_CHARACTERS = 500
@@ -72,8 +73,11 @@ def import_(
     if mapping is not None:
         if atomic or ctx.get_parameter_source("actor") is ParameterSource.COMMANDLINE:
             raise click.UsageError("--map goes with neither --atomic nor --actor: the rows say who did what")
+        from dealtrail.importing import Mapping
+
+        by = Mapping.load(mapping)  # before a store is founded for it
         with _trail(dry_run) as trail:
-            result = import_mapped(trail, file, cases, mapping, dry_run=dry_run)
+            result = import_mapped(trail, file, cases, by, dry_run=dry_run)
         tell(result, kind)
         return
     if cases is not None:
@@ -159,7 +163,7 @@ def import_lines(
 
 
 def import_mapped(
-    trail: "Trail", events: IO[bytes], cases: IO[bytes] | None, mapping: str, *, dry_run: bool
+    trail: "Trail", events: IO[bytes], cases: IO[bytes] | None, mapping: "Mapping", *, dry_run: bool
 ) -> dict[str, Any]:
     """Record the rows of an event log, and report the bad ones on stderr as they come.
 
@@ -167,7 +171,7 @@ def import_mapped(
     """
     import msgspec
 
-    from dealtrail.importing import BadRow, Mapping, import_rows
+    from dealtrail.importing import BadRow, import_rows
 
     refused: list[dict[str, Any]] = []
 
@@ -179,9 +183,7 @@ def import_mapped(
             refused.append(told | {"file": row.file})
 
     with Ticker("importing") as progress:
-        tally = import_rows(
-            trail, Mapping.load(mapping), events, cases, dry_run=dry_run, report=report, progress=progress
-        )
+        tally = import_rows(trail, mapping, events, cases, dry_run=dry_run, report=report, progress=progress)
     return msgspec.structs.asdict(tally) | {"refused": refused, "dry_run": dry_run, "kept": not dry_run}
 
 

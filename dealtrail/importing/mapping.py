@@ -1,8 +1,10 @@
 """The mapping: which column means what, and what each activity of an event log does to its deal."""
 
 import os
+import re
 import tomllib
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -125,6 +127,10 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise error("missing_field", "currency")
         if self.tz is not None:
             zone(self.tz)
+        for format_ in self.time_formats:
+            why = _fault(format_)
+            if why is not None:
+                raise error("invalid_field", "time_formats", why=f"{format_}: {why}")
         if not _splits_lines(self.encoding):
             raise error("invalid_field", "encoding", why="give utf-8, cp1252 or another that keeps ASCII as it is")
         seen: dict[str, str] = {}
@@ -142,6 +148,18 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             if stage is not None and stage not in known:
                 why = f"{stage} is no stage of pipeline {self.pipeline.key}{nearest(stage, sorted(known))}"
                 raise error("invalid_field", f"activities.{effect}.{activity}", why=why)
+
+
+def _fault(time_format: str) -> str | None:
+    """What is wrong with a format of times."""
+    if not re.search("%[YyGcx]", time_format):
+        return "it has no year; put %Y into it"
+    try:
+        datetime.strptime("", time_format)  # noqa: DTZ007  only the format is tried
+    except (ValueError, re.error) as trouble:
+        # A sound format is told from a broken one by what the library says: an empty text is in no format.
+        return None if "does not match" in str(trouble) else str(trouble)
+    return None
 
 
 def _splits_lines(encoding: str) -> bool:

@@ -12,7 +12,9 @@ import msgspec
 from dealtrail.domain.errors import error
 from dealtrail.domain.times import Instant
 from dealtrail.importing.rows import Row
+from dealtrail.store.connections import translated
 
+_PLACE = "the folder for temporary files"
 _BATCH = 1_000
 _SCHEMA = """
 CREATE TABLE event (line INTEGER PRIMARY KEY, deal TEXT NOT NULL, at INTEGER NOT NULL, activity TEXT NOT NULL,
@@ -61,10 +63,10 @@ class Staging:
 
     def add_facts(self, case: str, row: Row, path: str) -> None:
         """Keep the row of a case. Errors: duplicate_case."""
-        try:
-            self._db.execute("INSERT INTO facts VALUES (?, ?)", (case, _encode(row.cells)))
-        except sqlite3.IntegrityError:
-            raise error("duplicate_case", path=path, line=row.line, case=case) from None
+        with translated(_PLACE):
+            found = self._db.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (case, _encode(row.cells)))
+        if not found.rowcount:
+            raise error("duplicate_case", path=path, line=row.line, case=case)
 
     def add_event(self, case: str, at: Instant, activity: str, row: Row) -> None:
         """Keep a row of the event log."""
@@ -76,11 +78,7 @@ class Staging:
     def groups(self) -> Iterator[list[Staged]]:
         """The rows case by case, each case in order of time; those of one case and time together, as in the file."""
         self._write()
-        rows = self._db.execute(
-            "SELECT deal, at, line, activity, event.cells, facts.cells, late FROM event LEFT JOIN facts USING (deal)"
-            " ORDER BY deal, at, line"
-        )
-        for (deal, at), together in groupby(rows, key=itemgetter(0, 1)):
+        for (deal, at), together in groupby(self._sorted(), key=itemgetter(0, 1)):
             seen: Counter[str] = Counter()
             group = []
             for _, _, line, activity, cells, facts, late in together:
@@ -89,14 +87,22 @@ class Staging:
                 group.append(Staged(deal, at, line, activity, seen[activity], _decode(cells), joined, bool(late)))
             yield group
 
+    def _sorted(self) -> Iterator[tuple[Any, ...]]:
+        with translated(_PLACE):
+            yield from self._db.execute(
+                "SELECT deal, at, line, activity, event.cells, facts.cells, late"
+                " FROM event LEFT JOIN facts USING (deal) ORDER BY deal, at, line"
+            )
+
     def mark_late(self, line: int) -> None:
         """Say of a row that it came too late to be recorded in its turn."""
         self._db.execute("UPDATE event SET late = 1 WHERE line = ?", (line,))
 
     def _write(self) -> None:
-        self._db.executemany(
-            "INSERT INTO event (line, deal, at, activity, cells) VALUES (?, ?, ?, ?, ?)", self._pending
-        )
+        with translated(_PLACE):
+            self._db.executemany(
+                "INSERT INTO event (line, deal, at, activity, cells) VALUES (?, ?, ?, ?, ?)", self._pending
+            )
         self._pending = []
 
 
