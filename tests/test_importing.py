@@ -14,9 +14,12 @@ from zlib import crc32
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dealtrail import DealtrailError, Money, Trail
 from dealtrail.cli.app import app
+from dealtrail.domain.errors import _IMPORT, SENTENCES
 from dealtrail.importing import Mapping, Tally, import_rows, rows
 from dealtrail.importing.staging import Staging
 
@@ -449,6 +452,20 @@ def test_no_room_for_the_rows_is_told_as_such():
         assert refused(fill).code == "full"
 
 
+@settings(deadline=None, max_examples=50)
+@given(st.binary(max_size=300) | st.text('",;a\n\r\x00é', max_size=60).map(str.encode), st.booleans())
+def test_whatever_a_file_holds_it_is_read_or_refused(data, packed):
+    text = HEADER.encode() + b"\nD,new,2026-01-01T09:00,,,\n" + data
+    with Trail.open(":memory:", clock=lambda: NOW) as trail:
+        for file in (data, text, gzip.compress(text)[: -len(data) or None] if packed else data):
+            try:
+                tally, bad = run(trail, stream(file))
+            except DealtrailError as refusal:
+                assert refusal.code in _IMPORT
+            else:
+                assert tally.bad == len(bad)
+
+
 # The command line
 
 
@@ -546,6 +563,28 @@ def test_a_mapping_is_checked_as_a_whole(old, new, code, field):
     assert old in MAPPING
     refusal = refused(lambda: Mapping.parse(MAPPING.replace(old, new, 1)))
     assert (refusal.code, refusal.field) == (code, field)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from(MAPPING.split("\n")), st.text(max_size=20) | st.sampled_from(["9" * 5_000, "1e" + "9" * 30]))
+def test_whatever_stands_in_a_mapping_it_is_one_or_is_refused(line, found):
+    at_the_top = (
+        found,
+        f"x = {found}",
+        f"delimiter = '{found}'",
+        f"time_formats = ['%Y{found}']",
+        f"encoding = '{found}'",
+    )
+    for text in (MAPPING.replace(line, found, 1), *(f"{first}\n{MAPPING}" for first in at_the_top)):
+        with Trail.open(":memory:", clock=lambda: NOW) as trail:
+            try:
+                mapping = Mapping.parse(text)
+                header, row = (part.replace(",", mapping.delimiter) for part in (HEADER, DEALS[0]))
+                tally, bad = run(trail, log(row, header=header), mapping=text)
+            except DealtrailError as refusal:
+                assert refusal.code in SENTENCES
+            else:
+                assert tally.recorded + tally.ignored + len(bad) == 1
 
 
 @pytest.mark.parametrize(

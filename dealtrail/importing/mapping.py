@@ -110,7 +110,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         try:
             plain = tomllib.loads(text, parse_float=Decimal)
-        except (tomllib.TOMLDecodeError, RecursionError) as trouble:
+        except (ValueError, ArithmeticError, RecursionError) as trouble:
             raise error("invalid_mapping", why=str(trouble)) from None
         # Table by table, so that a mistyped word is compared with the words of its own table.
         for table, kind in (("pipeline", PipelineTable), ("columns", Columns), ("activities", Activities)):
