@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from dealtrail import DealtrailError, Money, Trail
 from dealtrail.cli.app import app
-from dealtrail.domain.errors import _IMPORT, SENTENCES
+from dealtrail.domain.errors import SENTENCES
 from dealtrail.importing import Mapping, Tally, import_rows, rows
 from dealtrail.importing.staging import Staging
 
@@ -461,7 +461,7 @@ def test_whatever_a_file_holds_it_is_read_or_refused(data, packed):
             try:
                 tally, bad = run(trail, stream(file))
             except DealtrailError as refusal:
-                assert refusal.code in _IMPORT
+                assert refusal.code in SENTENCES
             else:
                 assert tally.bad == len(bad)
 
@@ -513,6 +513,14 @@ def test_the_command_exits_with_0_where_every_row_was_good_and_a_dry_run_founds_
     assert not store.exists()
     result = command(*asked)
     assert (result.exit_code, "3 recorded, 0 refused" in result.stdout) == (0, True)
+
+
+def test_of_very_many_bad_rows_all_are_counted_and_told_and_the_first_thousand_listed(files):
+    store, mapping, events, cases = files
+    events.write_text("\n".join([HEADER, *["D,what,2026-01-01T09:00,,,"] * 1_200]), encoding="utf-8")
+    result = command("--db", store, "import", "--map", mapping, "--cases", cases, events, "--format", "json")
+    told = json.loads(result.stdout)
+    assert (told["bad"], len(told["refused"]), result.stderr.count("unknown_activity")) == (1_200, 1_000, 1_200)
 
 
 def test_the_command_refuses_a_broken_mapping_before_it_founds_a_store(files):
