@@ -27,6 +27,7 @@ from dealtrail.projections.funnel_report import Cohort, FunnelReport
 from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.question import Draft, Lens, When, shown, understood
 from dealtrail.projections.readmodel import Progress, ReadModel
+from dealtrail.store.feed import feed
 from dealtrail.store.log import Log
 from dealtrail.store.mapper import name_of
 
@@ -34,7 +35,6 @@ Moment = datetime | date | str | None
 AsDefined = Literal["as_of", "current"] | int | Draft | Mapping[str, Any]
 Where = Mapping[str, str | int | float | bool | None] | None
 
-_FOLLOW_BATCH = 1_000
 _STEPS_PER_COMMIT = 1_000
 
 
@@ -442,22 +442,17 @@ class Trail:
 
     # The log
 
-    def follow(self, after: int = 0) -> Iterator[Happened]:
-        """The events recorded after a position, in log order, up to the present end of the log.
+    def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
+        """The events recorded after a position, in log order, each once; those of one step come into sight together.
 
-        Goes on where it was left when it is asked for what comes after the last position seen. Errors: invalid_field.
+        `wait`: how many seconds to wait for more at the end of the log, `math.inf` for ever; by default it ends there.
+        Nothing is locked while it waits or its caller works. To go on later, pass the last position that was dealt
+        with. A feed that waits ends when the trail is closed. Errors: invalid_field, where `after` is beyond the log.
         """
-        return self._following(shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after"))
-
-    def _following(self, after: int) -> Iterator[Happened]:
-        while True:
-            with self._log.reading() as reading:
-                entries = reading.following(after, _FOLLOW_BATCH)
-            if not entries:
-                return
-            for entry in entries:
-                after = entry.position
-                yield _happened(entry, None, None)
+        after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
+        if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
+            raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
+        return (_happened(entry, None, None) for entry in feed(self._log, after, wait or 0))
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
