@@ -1,7 +1,8 @@
 """For a host's own tests: a trail in memory, a clock to set, and rules as sentences.
 
 >>> b2b = {"action": "define_pipeline", "pipeline": "b2b", "at": "2026-01-01T00:00Z", "stages": [
-...     {"key": "lead", "name": "Lead", "probability": "0.1"}, {"key": "proposal", "name": "Proposal", "probability": "0.5"}]}
+...     {"key": "lead", "name": "Lead", "probability": "0.1"},
+...     {"key": "proposal", "name": "Proposal", "probability": "0.5"}]}
 >>> opened = {"action": "open_deal", "deal": "D-1", "pipeline": "b2b", "at": "2026-01-02T09:00Z"}
 >>> to_proposal = {"action": "move_deal", "deal": "D-1", "stage": "proposal", "by": "anna"}
 >>> past = given(b2b, opened)
@@ -43,6 +44,7 @@ class Clock:
         self.set(now)
 
     def __call__(self) -> datetime:
+        """What it reads."""
         return self.now
 
     def set(self, now: datetime | str) -> None:
