@@ -1,4 +1,4 @@
-"""What a host's tests are given: sentences that fail where they should, a clock, fixtures, and no pytest forced on it."""
+"""What a host's tests are given: sentences that fail where they should, a clock, fixtures, no pytest forced on it."""
 
 import doctest
 import gc

@@ -11,7 +11,7 @@ from dealtrail.domain.events import Entry
 if TYPE_CHECKING:
     from dealtrail.store.log import Log
 
-# Other processes are noticed by asking: one look at the end of an index, some tens of microseconds.
+# Other processes are noticed by asking: one look at the end of an index, a tenth of a millisecond.
 POLL_SECONDS = 0.05
 _BATCH = 1_000
 
