@@ -442,6 +442,10 @@ class Trail:
 
     # The log
 
+    def now(self) -> datetime:
+        """The moment at which a question that names none is asked; give it to several, so that they fit together."""
+        return moment(question_room.when(self._log, None, None, "UTC").as_of)
+
     def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
         """The events recorded after a position, in log order, each once; those of one step come into sight together.
 

@@ -369,6 +369,13 @@ def test_a_moment_later_than_now_is_taken_as_now_and_the_report_says_so():
     assert past.trail.pipeline_report("b2b").as_of == on(200)
 
 
+def test_now_is_the_clock_or_the_last_recording_where_the_clock_is_behind_it():
+    past = given(B2B, opening(1))
+    assert past.trail.now() == past.trail.pipeline_report("b2b").as_of == NOW + MICROSECOND
+    past.clock.now = on(200)
+    assert past.trail.now() == on(200)
+
+
 def test_an_event_at_exactly_the_moment_counts():
     past = given(B2B, opening(5), move(9, "qualified", recorded=on(150)))
     assert [past.deal(as_of=at) and past.deal(as_of=at).stage for at in (on(5) - MICROSECOND, on(5))] == [None, "lead"]
