@@ -442,9 +442,15 @@ class Trail:
 
     # The log
 
-    def now(self) -> datetime:
-        """The moment at which a question that names none is asked; give it to several, so that they fit together."""
-        return moment(question_room.when(self._log, None, None, "UTC").as_of)
+    def last_recorded_at(self) -> datetime | None:
+        """When the last event of the log was recorded, None where there is none.
+
+        As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
+        questions, such as the pages of a list, so that they fit together.
+        """
+        with self._log.reading() as reading:
+            at = reading.head().recorded_at
+        return None if at is None else moment(at)
 
     def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
         """The events recorded after a position, in log order, each once; those of one step come into sight together.

@@ -7,6 +7,7 @@ functions that are not `async` there by itself, and `record` goes there by hand,
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -182,14 +183,15 @@ def get_funnel(request: Request) -> Response:
 
 
 def get_deals(request: Request) -> Response:
-    """A page of deals, and the address of the next. All pages are of the moment at which the first was asked for."""
+    """A page of deals, and the address of the next. All pages tell what the log held when the first was asked for."""
     trail, asked = trail_of(request), arguments(request, LISTING)
-    first: dict[str, Any] = dict.fromkeys(("as_of", "known_at"), trail.now().isoformat())
-    asked = first | {"limit": 50} | asked
+    upto = trail.last_recorded_at() or datetime.now(UTC)
+    pinned: dict[str, Any] = dict.fromkeys(("as_of", "known_at"), upto.isoformat())
+    asked = pinned | {"limit": 50} | asked
     deals = trail.list_deals(request.path_params["pipeline"], **asked)
     more = None
     if len(deals) == asked["limit"]:
-        pinned = {name: asked[name] for name in first}
+        pinned |= {name: asked[name] for name in pinned}
         more = str(request.url.include_query_params(**pinned, after=deals[-1].deal))
     return Json({"deals": deals, "next": more})
 
