@@ -29,6 +29,7 @@ from dealtrail.projections.question import Draft, Lens, When, shown, understood
 from dealtrail.projections.readmodel import Progress, ReadModel
 from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.projections.status import Status, status
+from dealtrail.store.feed import feed
 from dealtrail.store.log import Log, Writing
 from dealtrail.store.mapper import name_of
 
@@ -36,7 +37,6 @@ Moment = datetime | date | str | None
 AsDefined = Literal["as_of", "current"] | int | Draft | Mapping[str, Any]
 Where = Mapping[str, str | int | float | bool | None] | None
 
-_FOLLOW_BATCH = 1_000
 _STEPS_PER_COMMIT = 1_000
 
 
@@ -486,22 +486,27 @@ class Trail:
 
     # The log
 
-    def follow(self, after: int = 0) -> Iterator[Happened]:
-        """The events recorded after a position, in log order, up to the present end of the log.
+    def last_recorded_at(self) -> datetime | None:
+        """When the last event of the log was recorded, None where there is none.
 
-        Goes on where it was left when it is asked for what comes after the last position seen. Errors: invalid_field.
+        As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
+        questions, such as the pages of a list, so that they fit together.
         """
-        return self._following(shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after"))
+        with self._log.reading() as reading:
+            at = reading.head().recorded_at
+        return None if at is None else moment(at)
 
-    def _following(self, after: int) -> Iterator[Happened]:
-        while True:
-            with self._log.reading() as reading:
-                entries = reading.following(after, _FOLLOW_BATCH)
-            if not entries:
-                return
-            for entry in entries:
-                after = entry.position
-                yield _happened(entry, None, None)
+    def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
+        """The events recorded after a position, in log order, each once; those of one step come into sight together.
+
+        `wait`: how many seconds to wait for more at the end of the log, `math.inf` for ever; by default it ends there.
+        Nothing is locked while it waits or its caller works. To go on later, pass the last position that was dealt
+        with. A feed that waits ends when the trail is closed. Errors: invalid_field, where `after` is beyond the log.
+        """
+        after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
+        if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
+            raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
+        return (_happened(entry, None, None) for entry in feed(self._log, after, wait or 0))
 
     def status(self) -> Status:
         """How far the log and its read model are, which versions are at work, and how large the files are."""

@@ -36,6 +36,8 @@ class _Connection(SQLiteConnection):
 
 
 class _Pool(SQLiteConnectionPool):
+    _shut = False
+
     def __init__(self, db_name: str, *, durable: bool) -> None:
         self._durable = durable
         super().__init__(
@@ -54,6 +56,33 @@ class _Pool(SQLiteConnectionPool):
         raw.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE fires the triggers that refuse DELETE
         raw.execute("PRAGMA trusted_schema=OFF")
         return _Connection(raw, max_age=self.max_age)
+
+    # The library closes connections under the hands of the threads that use them, which can end in a segmentation
+    # fault. Here what is in use when the pool is shut is closed by whoever puts it back, its transaction done.
+
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+        """A connection of one's own until it is put back."""
+        if self._shut:
+            raise ConnectionPoolClosedError
+        connection = super().get_connection(timeout, is_writer=is_writer)
+        if self._shut:  # while this thread waited for its turn
+            self.put_connection(connection)
+            raise ConnectionPoolClosedError
+        return connection
+
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        """Take a connection back."""
+        with self._put_condition:
+            if self._shut:
+                conn.close()
+            super().put_connection(conn)
+
+    def close(self) -> None:
+        """Give no connection any more, and close those that nobody uses."""
+        with self._put_condition:
+            self._shut = True
+            while self._pool:
+                self._pool.popleft().close()
 
 
 class Datastore(SQLiteDatastore):

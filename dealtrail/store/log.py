@@ -21,6 +21,7 @@ from dealtrail.domain.events import Entry
 from dealtrail.domain.times import Instant, instant
 from dealtrail.store import mapper
 from dealtrail.store.connections import Datastore, file_name, memory_name, translated
+from dealtrail.store.feed import Bell
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogEvent, LogRecorder
 
 _ENTRY = (
@@ -55,6 +56,7 @@ class Log:
             raise
         self.recorder.log_id = self.id
         self._writing_cache = _Cache()
+        self.bell = Bell()
 
     def _inspect(self, create: bool) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
@@ -103,8 +105,9 @@ class Log:
         return str(row[0])
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and end what waits for more."""
         self._datastore.close()
+        self.bell.ring(closed=True)
 
     def clock(self) -> Instant:
         """What the clock reads."""
@@ -136,6 +139,7 @@ class Log:
                     raise _Discarded
                 writing.flush()
             self._writing_cache = cache
+            self.bell.ring()
 
 
 class _Discarded(Exception):
