@@ -2,6 +2,7 @@
 
 from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
 from dealtrail.domain.money import Money
+from dealtrail.domain.texts import parse_json
 from dealtrail.projections.deals import DealView
 from dealtrail.projections.funnel_report import FunnelReport
 from dealtrail.projections.pipeline_report import PipelineReport
@@ -24,4 +25,5 @@ __all__ = [
     "Refused",
     "StoreError",
     "Trail",
+    "parse_json",
 ]

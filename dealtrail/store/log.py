@@ -35,7 +35,7 @@ class Log:
     """The append-only log of one store, shared by the threads of a process."""
 
     def __init__(self, path: str, clock: Callable[[], datetime]) -> None:
-        """Open or found the log at a path, or `:memory:`. Errors: not_a_store, newer_store, damaged, busy."""
+        """Open or found a log: a path, or `:memory:`. Errors: not_a_store, newer_store, damaged, read_only, busy."""
         self.path = path
         self._clock = clock
         self.in_memory = path == ":memory:"
@@ -47,6 +47,8 @@ class Log:
         try:
             with translated(path):
                 self.id = self._found()
+                self._datastore.create_no_more()
+            self._file = self._file_now()
         except DealtrailError:
             self._datastore.close()
             raise
@@ -55,13 +57,27 @@ class Log:
 
     def _inspect(self) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
-        if os.path.isdir(self.path):
-            raise error("not_a_store", path=self.path, why="it is a folder")
         if "\0" in self.path:
             raise error("not_a_store", path=self.path, why="no file can have that name")
+        if os.path.isdir(self.path):
+            raise error("not_a_store", path=self.path, why="it is a folder")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise error("not_a_store", path=self.path, why="it is no regular file")
         if os.path.exists(self.path) and os.path.getsize(self.path):
             with translated(self.path), closing(sqlite3.connect(file_name(self.path, create=False), uri=True)) as raw:
                 self._identity(raw.cursor())
+
+    def _file_now(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _must_be_there(self) -> None:
+        """Refuse to go on with a file that its path no longer leads to: what is written there nobody finds again."""
+        if not self.in_memory and self._file_now() != self._file:
+            raise error("gone", path=self.path)
 
     def _found(self) -> str:
         """The id of the log, which is founded where the file is new."""
@@ -108,19 +124,23 @@ class Log:
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
         """Read the log as it stands now, while others write."""
+        self._must_be_there()
         with translated(self.path), self._datastore.transaction(commit=False) as c:
             yield Reading(c, self.recorder, self.path)
 
     @contextmanager
     def writing(self) -> Iterator["Writing"]:
         """Hold the write lock; what was recorded is committed at the end, or nothing where an error comes out."""
+        self._must_be_there()
         with translated(self.path), self._datastore.transaction(commit=True) as c:
+            self._must_be_there()  # the wait for the lock may have been long
             cache = self._writing_cache
             writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
             # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
             self._writing_cache = _Cache()
             yield writing
             writing.flush()
+        self._must_be_there()
         self._writing_cache = cache
 
 
