@@ -225,10 +225,7 @@ def _rule(given: object, where: str) -> Rule:
         members = condition.value if isinstance(condition.value, list) else [condition.value]
         of_value = condition.field == "value"
         fits = isinstance(condition.value, list) == (condition.op == "in") and len(members) <= 1000
-        texts = (member for member in members if isinstance(member, str))
-        if not fits or (of_value and not all(_DECIMAL.fullmatch(text) for text in texts)):
-            raise error("invalid_condition", f"{where}.when", given=given["when"])
-        if of_value and any(_decimal(member) is None for member in members):
+        if not fits or (of_value and not all(_is_decimal(member) for member in members)):
             raise error("invalid_condition", f"{where}.when", given=given["when"])
     rule: Rule = shaped(given, Rule, where)
     return rule
@@ -295,6 +292,10 @@ def _decimal(given: object) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+def _is_decimal(given: object) -> bool:
+    return _decimal(given) is not None and not (isinstance(given, str) and not _DECIMAL.fullmatch(given))
 
 
 def _decimal_between(number: Decimal, most: int, where: str) -> None:

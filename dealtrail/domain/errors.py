@@ -166,16 +166,20 @@ def _short(value: object) -> str:
     """A value as a message may show it: never longer than a line, whatever came in."""
     if isinstance(value, str):
         text = str.__str__(value)[:121]
-    elif isinstance(value, int) and abs(value) >= 10**100:
-        text = "a number of more than 100 digits"
     else:
         text = _SHORT.repr(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-# Looks only at the beginning of long and deep things.
-_SHORT = Repr()
+class _Beginning(Repr):
+    """Looks only at the beginning of long and deep things."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**100 else "a number of more than 100 digits"
+
+
+_SHORT = _Beginning()
 _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
 _SHORT.maxlong = _SHORT.maxstring = _SHORT.maxother = 121
 

@@ -1,4 +1,4 @@
-"""Connections to SQLite: the pool and transactions of the library, with durable pragmas and a fair wait for the lock."""
+"""Connections to SQLite: the library's pool and transactions, with durable pragmas and a fair wait for the lock."""
 
 import os
 import sqlite3
