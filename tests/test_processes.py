@@ -45,9 +45,10 @@ WRITER = (
 waited, longest, conflicts, positions = 0, 0.0, 0, []
 for number in range(steps):
     before, began = refused[0], time.monotonic()
+    one, two = ({"amount": amount, "currency": "EUR"} for amount in "12")
     done = trail.record_all([
-        {"action": "open_deal", "pipeline": "b2b", "deal": f"{name}-{number}-a", "value": {"amount": "1", "currency": "EUR"}},
-        {"action": "open_deal", "pipeline": "b2b", "deal": f"{name}-{number}-b", "value": {"amount": "2", "currency": "EUR"}},
+        {"action": "open_deal", "pipeline": "b2b", "deal": f"{name}-{number}-a", "value": one},
+        {"action": "open_deal", "pipeline": "b2b", "deal": f"{name}-{number}-b", "value": two},
         {"action": "move_deal", "deal": f"{name}-{number}-b", "stage": "qualified"},
     ])
     waited += refused[0] > before
@@ -72,7 +73,7 @@ while True:
     report = trail.pipeline_report("b2b")
     lead, qualified = report.stages
     assert lead.deals == qualified.deals + 1, (lead.deals, qualified.deals)  # the shared deal has no pair
-    assert lead.value.get("EUR", 0) * 2 == qualified.value.get("EUR", 0) and qualified.value.get("EUR", 0) == 2 * qualified.deals
+    assert (lead.value.get("EUR", 0), qualified.value.get("EUR", 0)) == (qualified.deals, 2 * qualified.deals)
     assert report.position >= last, (report.position, last)
     last, reports = report.position, reports + 1
     followed += [(one.position, one.recorded_at) for one in trail.follow(followed[-1][0] if followed else 0)]

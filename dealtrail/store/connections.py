@@ -155,6 +155,15 @@ def file_name(path: str, *, create: bool) -> str:
     return f"{Path(os.path.realpath(path)).as_uri()}?mode={'rwc' if create else 'rw'}"
 
 
+def inode(path: str) -> tuple[int, int] | None:
+    """Which file a path leads to at present; None for none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @contextmanager
 def translated(path: str) -> Iterator[None]:
     """Errors of SQLite and of the library as ours, so that no other reaches the caller."""

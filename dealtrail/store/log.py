@@ -20,7 +20,7 @@ from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import Entry
 from dealtrail.domain.times import Instant, instant
 from dealtrail.store import mapper
-from dealtrail.store.connections import Datastore, file_name, memory_name, translated
+from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogEvent, LogRecorder
 
 _ENTRY = (
@@ -48,7 +48,7 @@ class Log:
             with translated(path):
                 self.id = self._found()
                 self._datastore.create_no_more()
-            self._file = self._file_now()
+            self._file = inode(path)
         except DealtrailError:
             self._datastore.close()
             raise
@@ -67,16 +67,9 @@ class Log:
             with translated(self.path), closing(sqlite3.connect(file_name(self.path, create=False), uri=True)) as raw:
                 self._identity(raw.cursor())
 
-    def _file_now(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _must_be_there(self) -> None:
         """Refuse to go on with a file that its path no longer leads to: what is written there nobody finds again."""
-        if not self.in_memory and self._file_now() != self._file:
+        if not self.in_memory and inode(self.path) != self._file:
             raise error("gone", path=self.path)
 
     def _found(self) -> str:
