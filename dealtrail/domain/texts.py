@@ -116,7 +116,7 @@ def shaped(given: object, kind: Any, field: str = "") -> Any:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as refusal:
         raise _refusal(str(refusal), given, kind, field) from None
-    except (RecursionError, OverflowError, TypeError) as refusal:
+    except (RecursionError, OverflowError, TypeError, UnicodeEncodeError) as refusal:
         raise error("invalid_field", field or None, why=str(refusal)) from None
 
 
