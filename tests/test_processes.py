@@ -169,7 +169,7 @@ def test_processes_that_write_and_read_one_store_lose_nothing_and_see_whole_step
 
 @pytest.mark.slow
 def test_many_processes_that_write_and_read_one_store_for_long_lose_nothing(path):
-    outcome_of(path, writers=16, readers=6, steps=150)
+    outcome_of(path, writers=12, readers=4, steps=60)
 
 
 CROWD = (
