@@ -201,18 +201,20 @@ def parse_action(given: Mapping[str, Any] | Action) -> Any:
         given = _flat(given)
     if not isinstance(given, Mapping):
         raise error("invalid_field", None, why="an action is an object such as {'action': 'open_deal', ...}")
-    name = given.get("action")
-    if name is None:
+    verb = plain(given.get("action"), "action")
+    if verb is None:
         raise error("missing_field", "action")
-    name = plain(name, "action")
-    kind = KINDS.get(name) if isinstance(name, str) else None
+    kind = KINDS.get(verb) if isinstance(verb, str) else None
     if kind is None:
-        raise error("unknown_action", "action", given=name, nearest=nearest(name, KINDS))
+        raise error("unknown_action", "action", given=verb, nearest=nearest(verb, KINDS))
     fields: dict[str, Any] = {}
     for field, value in given.items():
-        known = isinstance(field, str) and (field in kind.__struct_fields__ or kind is Amend)
-        parse = _PARSERS.get(field, plain) if known and value is not None else plain
-        fields[plain_name(field, None)] = parse(value, field)
+        name = plain_name(field, None)
+        parse = _PARSERS.get(name)
+        if parse is not None and value is not None and (name in kind.__struct_fields__ or kind is Amend):
+            fields[name] = parse(value, name)
+        else:
+            fields[name] = value if type(value) is str else plain(value, name)
     action: Action = shaped(_with_changes(fields) if kind is Amend else fields, kind)
     _limit_numbers(getattr(action, "attributes", None))
     return action

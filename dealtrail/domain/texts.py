@@ -100,6 +100,8 @@ def is_text(given: object) -> bool:
 
 def plain_name(given: object, field: str | None) -> str:
     """A name in an object, as a text that a file can hold. Errors: invalid_field."""
+    if type(given) is str and given.isascii():
+        return given
     if not isinstance(given, str):
         raise error("invalid_field", field, why="the name of a field is a text")
     if not is_text(given):
