@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
+    from dealtrail.domain.texts import parse_json
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
     from dealtrail.projections.pipeline_report import PipelineReport
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
     "dealtrail.domain.money": ("Money",),
+    "dealtrail.domain.texts": ("parse_json",),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
     "dealtrail.projections.pipeline_report": ("PipelineReport",),
@@ -44,6 +46,7 @@ __all__ = [
     "Status",
     "StoreError",
     "Trail",
+    "parse_json",
 ]
 
 

@@ -160,6 +160,8 @@ class Trail:
         The actions are judged one after the other and share one recorded_at. An error's `facts["index"]` tells which
         action it was, from 0. `progress` is called with how many of how many are decided.
         """
+        if not isinstance(actions, Iterable):
+            raise error("invalid_field", "actions", why="give a list of actions")
         parsed = []
         for index, action in enumerate(actions):
             with _at_index(index):
@@ -364,7 +366,7 @@ class Trail:
             question_room.parse_group_by(asked["group_by"]),
             question_room.parse_where(asked["where"]),
         )
-        if group is not None and set(group) != set(groups):
+        if group is not None and not (isinstance(group, Mapping) and set(group) == set(groups)):
             raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(groups) or 'none'}")
         wanted = {name: (group or {})[name] for name in groups} if group is not None else {}
         with self._model.answering(at.position) as c:

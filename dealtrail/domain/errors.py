@@ -7,6 +7,7 @@ DealtrailError
 └── StoreError        the files are busy, damaged, foreign or newer than this code
 """
 
+from reprlib import Repr
 from typing import Any
 
 
@@ -140,8 +141,12 @@ _STORE: dict[str, str] = {
     "not_a_store": "{path} is not a dealtrail store: {why}",
     "closed": "this trail is closed; open it again",
     "disk_error": "{path}: the disk refused ({why}); nothing of this step is acknowledged: mend it, then open again",
+    "forked": "{why}",
     "full": "{path}: there is no room left on the disk; nothing of this step was recorded: make room, then retry",
-    "read_only": "{path} cannot be written to; give this process the right to write the file and its folder",
+    "gone": "{path} is no longer the file that was opened: it was deleted, moved or replaced; nothing of this step is "
+    "acknowledged: put the file back, or open again",
+    "read_only": "{path} cannot be written to; give this process the right to write the file and its folder, or copy "
+    "the closed file to where it has that right",
 }
 
 SENTENCES = _INPUT | _IMPORT | _RULES | _CONFLICT | _STORE
@@ -156,7 +161,7 @@ def error(code: str, field: str | None = None, **facts: Any) -> DealtrailError:
     else:
         kind = Conflict if code in _CONFLICT else StoreError
     shown = {name: _short(value) for name, value in facts.items()}
-    message = SENTENCES[code].format_map(_Facts(shown, field=field or "the input"))
+    message = SENTENCES[code].format_map(_Facts(shown, field=_short(field or "the input")))
     return kind(code, message, field, **facts)
 
 
@@ -164,7 +169,7 @@ def nearest(word: object, known: Any) -> str:
     """`; did you mean X?` for the known word nearest to a mistyped one, or nothing."""
     from difflib import get_close_matches
 
-    found = get_close_matches(str(word)[:100], [str(k) for k in known], n=1)
+    found = get_close_matches(_short(word)[:100], [str(k) for k in known], n=1)
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -183,9 +188,24 @@ class _Facts(dict[str, str]):
 
 def _short(value: object) -> str:
     """A value as a message may show it: never longer than a line, whatever came in."""
-    text = str(value) if isinstance(value, str | int) else repr(value)
+    if isinstance(value, str):
+        text = str.__str__(value)[:121]
+    else:
+        text = _SHORT.repr(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+class _Beginning(Repr):
+    """Looks only at the beginning of long and deep things."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**100 else "a number of more than 100 digits"
+
+
+_SHORT = _Beginning()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
+_SHORT.maxlong = _SHORT.maxstring = _SHORT.maxother = 121
 
 
 def _restored(

@@ -216,7 +216,7 @@ def parse_where(given: object) -> dict[str, Scalar | None]:
         raise error("invalid_where", "where", given=given)
     for field, value in given.items():
         if not _is_field(field) or not _is_value(value):
-            raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100], nearest=_near(field))
+            raise error("invalid_where", "where", given={field: value}, nearest=_near(field))
     return {field: plain_number(given[field]) for field in sorted(given)}
 
 
@@ -237,7 +237,7 @@ def _near(field: object) -> str:
 
 
 def _is_field(field: object) -> bool:
-    if not isinstance(field, str) or not _is_text(field):
+    if not isinstance(field, str) or len(field) > len("attributes.") + 255 or not _is_text(field):
         return False
     return field in FIELDS or len(field.removeprefix("attributes.")) not in (0, len(field))
 

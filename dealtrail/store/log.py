@@ -20,7 +20,7 @@ from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import Entry
 from dealtrail.domain.times import Instant, instant
 from dealtrail.store import mapper
-from dealtrail.store.connections import Datastore, file_name, memory_name, translated
+from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.feed import Bell
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogEvent, LogRecorder
 
@@ -38,7 +38,7 @@ class Log:
     def __init__(self, path: str, clock: Callable[[], datetime], *, create: bool = True) -> None:
         """Open the log at a path, or `:memory:`, and found it where there is none, unless `create` is false.
 
-        Errors: no_store, not_a_store, newer_store, damaged, busy.
+        Errors: no_store, not_a_store, newer_store, damaged, read_only, busy.
         """
         self.path = path
         self._clock = clock
@@ -51,6 +51,8 @@ class Log:
         try:
             with translated(path):
                 self.id = self._found(create)
+                self._datastore.create_no_more()
+            self._file = inode(path)
         except DealtrailError:
             self._datastore.close()
             raise
@@ -60,16 +62,23 @@ class Log:
 
     def _inspect(self, create: bool) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
-        if os.path.isdir(self.path):
-            raise error("not_a_store", path=self.path, why="it is a folder")
         if "\0" in self.path:
             raise error("not_a_store", path=self.path, why="no file can have that name")
+        if os.path.isdir(self.path):
+            raise error("not_a_store", path=self.path, why="it is a folder")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise error("not_a_store", path=self.path, why="it is no regular file")
         known = None
         if os.path.exists(self.path) and os.path.getsize(self.path):
             with translated(self.path), closing(sqlite3.connect(file_name(self.path, create=False), uri=True)) as raw:
                 known = self._identity(raw.cursor())
         if known is None and not create:
             raise error("no_store", path=self.path)
+
+    def _must_be_there(self) -> None:
+        """Refuse to go on with a file that its path no longer leads to: what is written there nobody finds again."""
+        if not self.in_memory and inode(self.path) != self._file:
+            raise error("gone", path=self.path)
 
     def _found(self, create: bool) -> str:
         """The id of the log, which is founded where the file is new. Errors: no_store, where it may not be."""
@@ -119,6 +128,7 @@ class Log:
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
         """Read the log as it stands now, while others write."""
+        self._must_be_there()
         with translated(self.path), self._datastore.transaction(commit=False) as c:
             yield Reading(c, self.recorder, self.path)
 
@@ -128,8 +138,10 @@ class Log:
 
         Nothing of it is where an error comes out, or where the writing was discarded.
         """
+        self._must_be_there()
         with suppress(_Discarded):
             with translated(self.path), self._datastore.transaction(commit=True) as c:
+                self._must_be_there()  # the wait for the lock may have been long
                 cache = self._writing_cache
                 writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
                 # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
@@ -138,6 +150,7 @@ class Log:
                 if writing.discarded:
                     raise _Discarded
                 writing.flush()
+            self._must_be_there()
             self._writing_cache = cache
             self.bell.ring()
 
