@@ -1,4 +1,4 @@
-"""What the pages show is what happens: every block of code runs, every output is compared, every link leads somewhere."""
+"""What the pages show is what happens: blocks of code run, outputs are compared, links lead somewhere."""
 
 import contextlib
 import inspect
@@ -249,20 +249,25 @@ def test_every_figure_of_a_report_has_its_formula(heading, stage, total):
     assert figures - told == set()
 
 
+def text_block(page, beginning):
+    return next(block.text for block in blocks(ROOT / page) if block.text.startswith(beginning))
+
+
 def test_the_shapes_of_the_reference_are_those_of_the_reports():
-    text = next(block.text for block in blocks(ROOT / "docs" / "reference.md") if block.text.startswith("pipeline report"))
+    text = text_block("docs/reference.md", "pipeline report")
+    prose = {"pipeline", "report", "list", "of", "null", "or", "group", "from", "until"}
     shown = [set(re.findall(r"\w+", part)) for part in text.split("funnel report")]
     for names, report, stage, total in (
         (shown[0], PipelineReport, PipelineStage, PipelineFigures),
         (shown[1], FunnelReport, FunnelStage, FunnelTotal),
     ):
         fields = {*report.__struct_fields__, *stage.__struct_fields__, *total.__struct_fields__}
-        assert names - {"pipeline", "report", "list", "of", "null", "or", "group", "from", "until"} == fields - {"pipeline"}
+        assert names - prose == fields - prose
 
 
 def test_the_condition_of_a_period_is_the_one_that_reports_use():
     """Both conditions, asked about every arrangement of the two ends around the two moments."""
-    shown = next(b.text for b in blocks(ROOT / "docs" / "decisions" / "periods.md") if b.text.startswith("from_at <= T"))
+    shown = text_block("docs/decisions/periods.md", "from_at <= T")
     used = PERIOD_HOLDS.replace("period.", "").replace(":as_of", "T").replace(":position", "p")
     names = ("T", "p", "from_at", "to_at", "known_from", "known_to", "end_known")
     for values in product((0, 1, 2), repeat=len(names)):
