@@ -9,7 +9,7 @@ demo: .venv/installed
 test: .venv/developing
 	$(BIN)/python -m pytest
 
-check: test
+check: test docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
