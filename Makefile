@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check torture docs clean
+.PHONY: demo test check torture docs docs-cli clean
 
 demo: .venv/installed
 	$(BIN)/dealtrail demo --force
@@ -20,6 +20,9 @@ torture: .venv/developing
 
 docs: .venv/documenting
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+docs-cli: .venv/installed
+	$(BIN)/python tests/cli_page.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

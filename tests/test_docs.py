@@ -1,22 +1,29 @@
 """What the pages show is what happens: blocks of code run, outputs are compared, links lead somewhere."""
 
 import contextlib
+import csv
 import inspect
 import io
 import json
 import re
+import shlex
+import tomllib
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
+import cli_page
 import pytest
+from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import Trail
+from dealtrail import Trail, importing
+from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
+from dealtrail.importing import Mapping
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.pipeline_report import PipelineFigures, PipelineReport, PipelineStage
 from dealtrail.projections.question import PERIOD_HOLDS
@@ -33,11 +40,13 @@ HEADING = re.compile(r"^#+ +(?P<text>.+)$", re.MULTILINE)
 
 # Commands that are shown but not run here, and why that is enough.
 NOT_RUN = {
+    "cd ": "a shell's own",
     "git clone": "it needs the address of a repository and a network",
-    ".venv/bin/pip install": "continuous integration installs the package before it runs these tests",
+    "python3 -m pip install": "these tests run on an installed package",
 }
 # Blocks of plain text that no code before them prints, by their first word, and what holds them.
 TEXT_CHECKED_BY = {
+    "Usage: dealtrail": "test_the_page_of_the_command_line_is_what_its_help_says",
     "pipeline report": "test_the_shapes_of_the_reference_are_those_of_the_reports",
     "from_at <= T": "test_the_condition_of_a_period_is_the_one_that_reports_use",
 }
@@ -113,17 +122,40 @@ def check_json(text):
         parse_moves(value)
 
 
+def check_toml(text):
+    """A mapping, or a definition."""
+    held = tomllib.loads(text)
+    if "activities" in held:
+        Mapping.parse(text)
+    else:
+        parse_stages(held["stages"])
+        parse_moves(held.get("moves"))
+
+
 def check_console(block):
-    """Every command is one of ours that exists, or is listed above."""
-    commands = [line.removeprefix("$ ") for line in block.text.splitlines() if line.startswith("$ ")]
-    assert commands, f"{block}: no line begins with `$ `"
+    """Ours are run and their outputs compared, targets of make exist, any other command is listed above."""
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    for command in commands:
-        program, _, rest = command.partition(" ")
-        if program == "make":
-            assert rest in targets, f"{block}: no such target: {rest}"
-        elif program != "cd":
-            assert any(command.startswith(known) for known in NOT_RUN), f"{block}: {command} is not checked"
+    first, *shown = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
+    assert (first, bool(shown)) == ("", True), f"{block}: it begins with no command"
+    for command, _, output in (part.partition("\n") for part in shown):
+        program, *words = shlex.split(command)
+        if program in ("dealtrail", ".venv/bin/dealtrail"):
+            check_command(block, command, words, output)
+        elif program == "make":
+            assert words[0] in targets, f"{block}: no such target: {words[0]}"
+        else:
+            assert command.startswith(tuple(NOT_RUN)), f"{block}: {command} is not checked"
+
+
+def check_command(block, command, words, output):
+    """A command without an output must succeed. In an output `…` stands for anything, on a line alone for lines."""
+    result = CliRunner().invoke(app, words, prog_name="dealtrail")
+    assert result.exception is None or isinstance(result.exception, SystemExit), f"{block}: {result.exception!r}"
+    if not output.strip():
+        assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
+        return
+    pattern = re.escape(output.strip()).replace("\n…\\\n", r"\n(.*\n)*").replace("…", ".*")
+    assert re.fullmatch(pattern, result.output.strip()), f"{block}: {command} prints:\n{result.output}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -149,6 +181,10 @@ def test_every_block_of_a_page_does_what_the_page_says(page, namespace, tmp_path
             case "jsonl":
                 for line in block.text.splitlines():
                     check_json(line)
+            case "toml":
+                check_toml(block.text)
+            case "csv":
+                assert len({len(row) for row in csv.reader(block.text.splitlines())}) == 1
             case "console":
                 check_console(block)
             case "text":
@@ -183,21 +219,32 @@ def test_every_page_stands_in_the_navigation():
     assert [page for page in pages if not re.search(rf"[- ]{re.escape(page)}$", shown, re.MULTILINE)] == []
 
 
-def documented_api():
-    return re.findall(r"^::: dealtrail\.(\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+PUBLIC = {
+    f"{package.__name__}.{name}": getattr(package, name)
+    for package in (dealtrail, importing)
+    for name in package.__all__
+}
 
 
 def test_every_public_name_stands_once_on_the_api_page():
-    assert sorted(documented_api()) == sorted(dealtrail.__all__)
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)) == sorted(PUBLIC)
 
 
-@pytest.mark.parametrize("name", dealtrail.__all__)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_has_a_docstring_of_its_own(name):
-    public = getattr(dealtrail, name)
+    public = PUBLIC[name]
     assert (public.__doc__ or "").strip(), name
+    if inspect.isfunction(public):
+        return
     methods = {n: m for n, m in vars(public).items() if inspect.isfunction(m) or isinstance(m, classmethod | property)}
     silent = [n for n, method in methods.items() if not n.startswith("_") and not (method.__doc__ or "").strip()]
     assert silent == []
+
+
+def test_the_page_of_the_command_line_is_what_its_help_says():
+    """Where it is not: `make docs-cli`."""
+    assert cli_page.PAGE.read_text(encoding="utf-8") == cli_page.page()
 
 
 # The reference against the code
