@@ -1,15 +1,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check torture clean
+.PHONY: demo test check torture docs docs-cli clean
 
 demo: .venv/installed
-	$(BIN)/dealtrail demo
+	$(BIN)/dealtrail demo --force
 
 test: .venv/developing
 	$(BIN)/python -m pytest
 
-check: test
+check: test docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -18,13 +18,23 @@ check: test
 torture: .venv/developing
 	$(BIN)/python -m pytest -m slow
 
+docs: .venv/documenting
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+docs-cli: .venv/installed
+	$(BIN)/python tests/cli_page.py
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 .venv/developing: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pytest>=8" "hypothesis>=6" "ruff>=0.8" "mypy>=1.13" "import-linter>=2.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pytest>=8" "hypothesis>=6" "ruff>=0.8" "mypy>=1.13" "import-linter>=2.1" "starlette>=1" "httpx2>=2"
+	touch $@
+
+.venv/documenting: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "mkdocs>=1.6,<2" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
 	touch $@
 
 clean:

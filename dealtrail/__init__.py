@@ -1,12 +1,32 @@
 """Dealtrail: an event-sourced engine for sales pipelines and funnels, with reports about any past moment."""
 
-from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
-from dealtrail.domain.money import Money
-from dealtrail.projections.deals import DealView
-from dealtrail.projections.funnel_report import FunnelReport
-from dealtrail.projections.pipeline_report import PipelineReport
-from dealtrail.projections.question import Draft
-from dealtrail.trail import DefinitionView, Happened, Imported, Recorded, Trail
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
+    from dealtrail.domain.money import Money
+    from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.deals import DealView
+    from dealtrail.projections.funnel_report import FunnelReport
+    from dealtrail.projections.pipeline_report import PipelineReport
+    from dealtrail.projections.question import Draft
+    from dealtrail.projections.redefinition import Moving
+    from dealtrail.projections.status import Status
+    from dealtrail.trail import DefinitionView, Happened, Imported, Recorded, Trail
+
+_HOMES = {
+    "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
+    "dealtrail.domain.money": ("Money",),
+    "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.deals": ("DealView",),
+    "dealtrail.projections.funnel_report": ("FunnelReport",),
+    "dealtrail.projections.pipeline_report": ("PipelineReport",),
+    "dealtrail.projections.question": ("Draft",),
+    "dealtrail.projections.redefinition": ("Moving",),
+    "dealtrail.projections.status": ("Status",),
+    "dealtrail.trail": ("DefinitionView", "Happened", "Imported", "Recorded", "Trail"),
+}
 
 __all__ = [
     "Conflict",
@@ -19,9 +39,25 @@ __all__ = [
     "Imported",
     "InvalidInput",
     "Money",
+    "Moving",
     "PipelineReport",
     "Recorded",
     "Refused",
+    "Status",
     "StoreError",
     "Trail",
+    "parse_json",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, fetched when it is first asked for: a command line that prints its help needs none of them."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(home), name)
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -27,15 +27,17 @@ from dealtrail.projections.funnel_report import Cohort, FunnelReport
 from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.question import Draft, Facts, Lens, When, shown, understood
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.redefinition import Moving, moving
+from dealtrail.projections.status import Status, status
 from dealtrail.projections.writing import Progress
-from dealtrail.store.log import Log
+from dealtrail.store.feed import feed
+from dealtrail.store.log import Log, Writing
 from dealtrail.store.mapper import name_of
 
 Moment = datetime | date | str | None
 AsDefined = Literal["as_of", "current"] | int | Draft | Mapping[str, Any]
 Where = Mapping[str, str | int | float | bool | None] | None
 
-_FOLLOW_BATCH = 1_000
 _STEPS_PER_COMMIT = 1_000
 
 
@@ -88,11 +90,15 @@ class DefinitionView(msgspec.Struct, frozen=True):
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What became of one action of many that are steps of their own: `recorded`, or `refused` and why."""
+    """What became of one action of many that are steps of their own: `recorded`, or `refused` and why.
+
+    `repeated` where the same `id` had been recorded with the same content already.
+    """
 
     line: int
     recorded: Recorded | None
     refused: DealtrailError | None
+    repeated: bool = False
 
 
 def _now() -> datetime:
@@ -110,12 +116,14 @@ class Trail:
         self._model = ReadModel(log)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now) -> "Trail":
-        """Open a store, founding it where there is none: a file, or `:memory:`.
+    def open(
+        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now, create: bool = True
+    ) -> "Trail":
+        """Open a store, founding it where there is none unless `create` is false: a file, or `:memory:`.
 
-        `clock` returns the present as an aware datetime. Errors: not_a_store, newer_store, damaged, busy.
+        `clock` returns the present as an aware datetime. Errors: no_store, not_a_store, newer_store, damaged, busy.
         """
-        log = Log(os.fspath(path), clock)
+        log = Log(os.fspath(path), clock, create=create)
         try:
             return cls(log)
         except BaseException:
@@ -153,6 +161,8 @@ class Trail:
         The actions are judged one after the other and share one recorded_at. An error's `facts["index"]` tells which
         action it was, from 0. `progress` is called with how many of how many are decided.
         """
+        if not isinstance(actions, Iterable):
+            raise error("invalid_field", "actions", why="give a list of actions")
         parsed = []
         for index, action in enumerate(actions):
             with _at_index(index):
@@ -165,24 +175,56 @@ class Trail:
                     progress(len(done), len(parsed))
         return done
 
-    def record_each(self, actions: Iterable[Mapping[str, Any] | Action]) -> Iterator[Imported]:
+    def record_each(
+        self,
+        actions: Iterable[Mapping[str, Any] | Action | DealtrailError],
+        *,
+        atomic: bool = False,
+        dry_run: bool = False,
+    ) -> Iterator[Imported]:
         """Record many actions, each a step of its own: those refused are reported, the others kept.
 
-        Many steps share one commit: what was yielded is durable when the iteration has gone 1,000 further, or ended.
+        An error in the place of an action is what whoever read it found wrong with it: it is passed through as refused.
+        Many steps share one commit, and what is yielded is durable. With `atomic` all of them share one, and nothing
+        is recorded where any is refused; with `dry_run` nothing is in any case. Both hold the write lock, and what was
+        yielded is durable only once the iteration has ended.
         """
         numbered = enumerate(actions, 1)
+        if atomic or dry_run:
+            yield from self._record_at_once(numbered, dry_run)
+            return
         # Each commit's actions are fetched before its transaction begins: what their source does, or how long it
         # takes, touches no lock of the store.
         while batch := list(islice(numbered, _STEPS_PER_COMMIT)):
-            outcomes = []
             with self._log.writing() as writing:
-                for line, action in batch:
-                    try:
-                        recorded = _recorded(writing.step([parse_action(action)])[0])
-                        outcomes.append(Imported(line, recorded, None))
-                    except (InvalidInput, Refused) as refusal:
-                        outcomes.append(Imported(line, None, refusal))
+                outcomes = [_outcome(writing, line, action) for line, action in batch]
             yield from outcomes
+
+    def _record_at_once(self, numbered: Iterable[tuple[int, Any]], dry_run: bool) -> Iterator[Imported]:
+        with self._log.writing() as writing:
+            for line, action in numbered:
+                outcome = _outcome(writing, line, action)
+                if dry_run or outcome.refused is not None:
+                    writing.discard()
+                if line % _STEPS_PER_COMMIT == 0:
+                    writing.flush()
+                yield outcome
+
+    def preview_redefinition(self, pipeline: str, stages: Any, **more: Any) -> list[Moving]:
+        """The open deals that `redefine_pipeline` with these arguments would put into another stage, recording nothing.
+
+        Errors: those with which it would be refused.
+        """
+        action = {**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages}
+        with self._log.writing() as writing:
+            writing.step([parse_action(action)])
+            writing.discard()
+        at = question_room.when(self._log, None, None, "UTC")
+        with self._model.answering(at.position) as c:
+            known = question_room.pipeline(c, pipeline, at.position)
+            draft = Draft(stages, more.get("moves"))
+            before, after = (question_room.lens(known, given, at) for given in ("current", draft))
+            return moving(c, before, after, at)
 
     # Reports
 
@@ -325,7 +367,7 @@ class Trail:
             question_room.parse_group_by(asked["group_by"]),
             question_room.parse_where(asked["where"]),
         )
-        if group is not None and set(group) != set(groups):
+        if group is not None and not (isinstance(group, Mapping) and set(group) == set(groups)):
             raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(groups) or 'none'}")
         wanted = {name: (group or {})[name] for name in groups} if group is not None else {}
         with self._model.answering(at.position) as c:
@@ -387,7 +429,11 @@ class Trail:
         filters = question_room.parse_where(where)
         owner = shaped(owner, Word | None, "owner")
         if status is not None and status not in deals_room.STATUSES:
-            raise error("invalid_field", "status", why=f"give one of {', '.join(deals_room.STATUSES)}")
+            raise error(
+                "invalid_field",
+                "status",
+                why=f"give one of {', '.join(deals_room.STATUSES)}{nearest(status, deals_room.STATUSES)}",
+            )
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise error("invalid_field", "limit", why="give a whole number from 1")
         with self._model.answering(at.position) as c:
@@ -442,22 +488,31 @@ class Trail:
 
     # The log
 
-    def follow(self, after: int = 0) -> Iterator[Happened]:
-        """The events recorded after a position, in log order, up to the present end of the log.
+    def last_recorded_at(self) -> datetime | None:
+        """When the last event of the log was recorded, None where there is none.
 
-        Goes on where it was left when it is asked for what comes after the last position seen. Errors: invalid_field.
+        As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
+        questions, such as the pages of a list, so that they fit together.
         """
-        return self._following(shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after"))
+        with self._log.reading() as reading:
+            at = reading.head().recorded_at
+        return None if at is None else moment(at)
 
-    def _following(self, after: int) -> Iterator[Happened]:
-        while True:
-            with self._log.reading() as reading:
-                entries = reading.following(after, _FOLLOW_BATCH)
-            if not entries:
-                return
-            for entry in entries:
-                after = entry.position
-                yield _happened(entry, None, None)
+    def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
+        """The events recorded after a position, in log order, each once; those of one step come into sight together.
+
+        `wait`: how many seconds to wait for more at the end of the log, `math.inf` for ever; by default it ends there.
+        Nothing is locked while it waits or its caller works. To go on later, pass the last position that was dealt
+        with. A feed that waits ends when the trail is closed. Errors: invalid_field, where `after` is beyond the log.
+        """
+        after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
+        if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
+            raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
+        return (_happened(entry, None, None) for entry in feed(self._log, after, wait or 0))
+
+    def status(self) -> Status:
+        """How far the log and its read model are, which versions are at work, and how large the files are."""
+        return status(self._log, self._model)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
@@ -543,6 +598,19 @@ def _recorded(entry: Entry) -> Recorded:
     return Recorded(
         name if kind == "deal" else None, name if kind == "pipeline" else None, entry.version, entry.position
     )
+
+
+def _outcome(writing: Writing, line: int, action: Any) -> Imported:
+    """Record one action as a step of its own, or say why it is refused."""
+    before = writing.position
+    try:
+        if isinstance(action, DealtrailError):
+            raise action
+        recorded = _recorded(writing.step([parse_action(action)])[0])
+    except (InvalidInput, Refused) as refusal:
+        # Without its traceback, whose frames would keep the whole writing alive for as long as the refusal is.
+        return Imported(line, None, refusal.with_traceback(None))
+    return Imported(line, recorded, None, repeated=recorded.position <= before)
 
 
 def _happened(entry: Entry, retracted_by: int | None, amended_by: int | None) -> Happened:

@@ -1,11 +1,11 @@
-"""given(actions).when(action).then(events), or .refused(code): a rule as a sentence, its past written as actions."""
+"""The shorthand of these tests over dealtrail.testing: days of 2026, actions on deal D, pipelines that they share."""
 
-import weakref
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dealtrail import DealtrailError, Trail
+from dealtrail import DealtrailError, testing
+from dealtrail.testing import Clock as Clock
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -18,63 +18,16 @@ def on(day, hour=0, minute=0):
 NOW = on(100)
 
 
-class Clock:
-    """A clock that stands where it is put."""
-
-    def __init__(self, now=NOW):
-        self.now = now
-
-    def __call__(self):
-        return self.now
-
-
-class Given:
+class Given(testing.Given):
     """A trail with a past. Everything is recorded on day 100, unless an action says `recorded=` some other moment."""
-
-    def __init__(self, past):
-        self.clock = Clock()
-        self.trail = Trail.open(":memory:", clock=self.clock)
-        weakref.finalize(self, self.trail.close)
-        for step in past:
-            self._record(step if isinstance(step, list) else [step])
 
     def _record(self, batch):
         told = [action["recorded"] for action in batch if isinstance(action, dict) and "recorded" in action]
         self.clock.now = told[0] if told else NOW
         try:
-            return self.trail.record_all([_without(action, "recorded") for action in batch])
+            return super()._record([_without(action, "recorded") for action in batch])
         finally:
             self.clock.now = NOW
-
-    def when(self, *batch):
-        """Record one action, or several as one atomic batch."""
-        before = self.log()
-        self.refusal, self.results = None, []
-        try:
-            self.results = self._record(batch)
-        except DealtrailError as refusal:
-            self.refusal = refusal.with_traceback(None)  # its frames would keep the trail open
-        after = self.log()
-        assert after[: len(before)] == before
-        self.new = after[len(before) :]
-        return self
-
-    def then(self, *names, **data):
-        """These events were recorded and no other; `data` are fields of the last of them."""
-        assert self.refusal is None, str(self.refusal)
-        assert [event.event for event in self.new] == list(names)
-        assert {name: self.new[-1].data[name] for name in data} == data
-        return self
-
-    def refused(self, code):
-        """It was refused by that rule, and left nothing behind."""
-        assert self.refusal is not None, [event.event for event in self.new]
-        assert (self.refusal.code, self.new) == (code, [])
-        return self
-
-    def log(self):
-        """Every event of the log."""
-        return list(self.trail.follow())
 
     def deal(self, deal="D", **question):
         """A deal at (T, K)."""
@@ -92,7 +45,7 @@ class Given:
 
 def given(*past):
     """A past, as actions; a list among them is an atomic batch."""
-    return Given(past)
+    return Given(past, NOW)
 
 
 def _without(action, field):

@@ -166,7 +166,7 @@ class Engine(RuleBasedStateMachine):
         return found
 
     def at(self, rnd: Random) -> dict[str, Any]:
-        """An `at`: none, one used before (many events share a moment), or some hours or days back (now and then ahead)."""
+        """An `at`: none, one used before, so that many share a moment, or hours or days back (now and then ahead)."""
         kind = rnd.random()
         if kind < 0.4:
             return {}

@@ -723,6 +723,46 @@ def test_closing_twice_is_closing(store):
     assert code_of(trail.pipelines) == "closed"
 
 
+@pytest.mark.parametrize("where", ["a file", "memory"])
+def test_closing_lets_a_thread_finish_what_it_has_begun(path, where):
+    trail = Trail.open(path if where == "a file" else ":memory:")
+    trail.record(B2B | {"at": None})
+    with trail._log.reading() as reading:
+        trail.close()
+        assert code_of(trail.pipelines) == "closed"
+        assert [entry.stream for entry in reading.following(0, 10)] == ["pipeline:b2b"]
+    assert code_of(trail.history, "D") == "closed"
+
+
+def test_a_step_that_was_begun_before_closing_is_recorded(path):
+    trail = Trail.open(path)
+    trail.record_all([B2B | {"at": None}], progress=lambda done, of: trail.close())
+    assert code_of(trail.pipelines) == "closed"
+    assert len(rows(path)) == 1
+
+
+def test_threads_that_use_a_trail_while_it_is_closed_are_answered_or_told_that_it_is_closed(path):
+    for _ in range(10):
+        trail, start, outcomes = Trail.open(path), Barrier(5), []
+
+        def use(trail=trail, start=start, outcomes=outcomes):
+            start.wait()
+            try:
+                for _ in range(1_000):
+                    trail.pipelines()
+            except DealtrailError as trouble:
+                outcomes.append(trouble.code)
+
+        threads = [Thread(target=use) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        start.wait()
+        trail.close()
+        for thread in threads:
+            thread.join()
+        assert outcomes == ["closed"] * 4
+
+
 def test_a_closed_store_is_one_file_that_can_be_copied(store, tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted({"sales.db", "sales.db.read"} & set(os.listdir(tmp_path)))
     copy = shutil.copy(store, tmp_path / "copy.db")

@@ -6,8 +6,9 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
-from given import B2B, MICROSECOND, NOW, code_of, define, euro, given, log, move, on, opening, stage, win
+from given import B2B, MICROSECOND, NOW, Clock, code_of, define, euro, given, log, move, on, opening, stage, win
 
+from dealtrail import Trail
 from dealtrail.domain.money import CURRENCIES, Money, money, rounded, times, total
 from dealtrail.domain.periods import parse_period
 from dealtrail.domain.times import (
@@ -367,6 +368,23 @@ def test_a_moment_later_than_now_is_taken_as_now_and_the_report_says_so():
     assert report.question["as_of"] == "2026-04-10T00:00:00.000001Z"
     past.clock.now = on(200)
     assert past.trail.pipeline_report("b2b").as_of == on(200)
+
+
+def test_what_was_last_recorded_is_a_moment_that_stands_for_the_log_as_it_is(tmp_path):
+    with Trail.open(tmp_path / "sales.db", clock=Clock(NOW)) as trail:
+        assert trail.last_recorded_at() is None
+        trail.record(B2B)
+        assert trail.last_recorded_at() == NOW
+        seen = []
+
+        def meanwhile(done, of):
+            """Asked between the moment at which a step is recorded and its commit."""
+            seen.append(trail.last_recorded_at())
+            seen.append(trail.pipeline_report("b2b", as_of=seen[0], known_at=seen[0]))
+
+        trail.record_all([opening(1)], progress=meanwhile)
+        assert trail.last_recorded_at() == NOW + MICROSECOND
+        assert seen == [NOW, trail.pipeline_report("b2b", as_of=NOW, known_at=NOW)]
 
 
 def test_an_event_at_exactly_the_moment_counts():

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money, money
-from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, shaped
+from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, plain, plain_name, shaped
 from dealtrail.domain.times import instant, moment, parse_date, parse_time
 
 Version = Annotated[int, Meta(ge=0, le=2**53)]
@@ -200,26 +201,28 @@ def parse_action(given: Mapping[str, Any] | Action) -> Any:
         given = _flat(given)
     if not isinstance(given, Mapping):
         raise error("invalid_field", None, why="an action is an object such as {'action': 'open_deal', ...}")
-    name = given.get("action")
-    if name is None:
+    verb = plain(given.get("action"), "action")
+    if verb is None:
         raise error("missing_field", "action")
-    kind = KINDS.get(name) if isinstance(name, str) else None
+    kind = KINDS.get(verb) if isinstance(verb, str) else None
     if kind is None:
-        raise error("unknown_action", "action", given=name, nearest=nearest(name, KINDS))
-    plain = dict(given)
-    for field, parse in _PARSERS.items():
-        if plain.get(field) is not None and (field in kind.__struct_fields__ or kind is Amend):
-            plain[field] = parse(plain[field], field)
-    if kind is Amend:
-        plain = _with_changes(plain)
-    action: Action = shaped(plain, kind)
+        raise error("unknown_action", "action", given=verb, nearest=nearest(verb, KINDS))
+    fields: dict[str, Any] = {}
+    for field, value in given.items():
+        name = plain_name(field, None)
+        parse = _PARSERS.get(name)
+        if parse is not None and value is not None and (name in kind.__struct_fields__ or kind is Amend):
+            fields[name] = parse(value, name)
+        else:
+            fields[name] = value if type(value) is str else plain(value, name)
+    action: Action = shaped(_with_changes(fields) if kind is Amend else fields, kind)
     _limit_numbers(getattr(action, "attributes", None))
     return action
 
 
-def parse_like(kind: type[Action], plain: dict[str, Any]) -> Any:
+def parse_like(kind: type[Action], fields: dict[str, Any]) -> Any:
     """An action that an amendment made from an event: of a known kind, from trusted and named fields together."""
-    return parse_action(plain | {"action": kind.__struct_config__.tag})
+    return parse_action(fields | {"action": kind.__struct_config__.tag})
 
 
 def personal_part(action: Any) -> Personal | None:
@@ -236,37 +239,48 @@ def request_digest(action: Action) -> bytes:
     after it was forgotten.
     """
     changed = action.changes if isinstance(action, Amend) else {}
-    plain = {
+    content = {
         name: value
         for name, value in _flat(action).items()
         if name != "expected_version" and (value is not None or name in changed)
     }
-    named = sorted((name, plain.pop(name) is None) for name in PERSONAL if name in plain)
+    named = sorted((name, content.pop(name) is None) for name in PERSONAL if name in content)
     if action.at is not None:
-        plain["at"] = instant(action.at)
-    return sha256(msgspec.json.encode([plain, named], order="sorted")).digest()
+        content["at"] = instant(action.at)
+    return sha256(msgspec.json.encode([content, named], order="sorted")).digest()
 
 
 def _flat(action: Action) -> dict[str, Any]:
     """A typed action in the shape that it has as JSON."""
-    plain: dict[str, Any] = {"action": action.__struct_config__.tag} | msgspec.structs.asdict(action)
+    flat: dict[str, Any] = {"action": action.__struct_config__.tag} | msgspec.structs.asdict(action)
     if isinstance(action, Amend):
-        plain |= plain.pop("changes")
-    return plain
+        flat |= flat.pop("changes")
+    return flat
 
 
-def _with_changes(plain: dict[str, Any]) -> dict[str, Any]:
+def _with_changes(fields: dict[str, Any]) -> dict[str, Any]:
     """The flat shape of an amendment as its struct: the fields of the event that it amends under `changes`."""
     own = {"action", "deal", "version", "at", "by", "id", "expected_version"}
-    changes = {name: value for name, value in plain.items() if name not in own}
-    return {name: value for name, value in plain.items() if name in own} | {"changes": changes}
+    changes = {name: value for name, value in fields.items() if name not in own}
+    return {name: value for name, value in fields.items() if name in own} | {"changes": changes}
 
 
 def _time(given: object, field: str) -> datetime:
     return moment(parse_time(given, field))
 
 
-_PARSERS: dict[str, Any] = {"at": _time, "value": money, "expected_close": parse_date}
+def _attributes(given: object, field: str) -> Any:
+    if isinstance(given, Mapping) and any(isinstance(value, Decimal) for value in given.values()):
+        raise error("invalid_field", field, why="give a decimal as text, or as a number that may lose digits")
+    return plain(given, field)
+
+
+_PARSERS: dict[str, Any] = {
+    "at": _time,
+    "value": money,
+    "expected_close": parse_date,
+    "attributes": _attributes,
+}
 
 
 def _limit_numbers(attributes: Mapping[str, Scalar | None] | None) -> None:
@@ -275,7 +289,5 @@ def _limit_numbers(attributes: Mapping[str, Scalar | None] | None) -> None:
         where = f"attributes.{name}"
         if isinstance(value, float) and not math.isfinite(value):
             raise error("invalid_field", where, why="a number is finite")
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise error("invalid_field", where, why="a whole number has at most 18 digits")
         if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
             raise error("invalid_field", where, why="a text holds no NUL and no half characters")

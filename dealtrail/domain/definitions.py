@@ -1,5 +1,6 @@
 """Pipelines and their definitions: stages, moves with conditions, and how a stage is read under a later version."""
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -14,6 +15,9 @@ from dealtrail.domain.texts import Key, Word, shaped
 from dealtrail.domain.times import DAY, Instant
 
 OUTCOMES = ("won", "lost", "disqualified")
+
+# A number as text at the door: no exponent, no underscore, no digits of another alphabet, as in an amount.
+_DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,100})?", re.ASCII)
 
 Scalar = str | int | float | bool
 Attributes = Mapping[str, Scalar]
@@ -166,6 +170,11 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
 
     Errors: no_stages, duplicate_key, reserved_key, and those of their shape.
     """
+    for place, stage in enumerate(given if isinstance(given, list | tuple) else ()):
+        for name in ("probability", "rots_after_days"):
+            number = stage.get(name) if isinstance(stage, Mapping) else None
+            if isinstance(number, str) and not _DECIMAL.fullmatch(number):
+                raise error("invalid_field", f"stages[{place}].{name}", why='give a number, or its text such as "0.25"')
     stages: tuple[Stage, ...] = shaped(given, Annotated[tuple[Stage, ...], Meta(max_length=100)], "stages")
     if not stages:
         raise error("no_stages", "stages")
@@ -216,7 +225,7 @@ def _rule(given: object, where: str) -> Rule:
         members = condition.value if isinstance(condition.value, list) else [condition.value]
         of_value = condition.field == "value"
         fits = isinstance(condition.value, list) == (condition.op == "in") and len(members) <= 1000
-        if not fits or (of_value and any(_decimal(member) is None for member in members)):
+        if not fits or (of_value and not all(_is_decimal(member) for member in members)):
             raise error("invalid_condition", f"{where}.when", given=given["when"])
     rule: Rule = shaped(given, Rule, where)
     return rule
@@ -283,6 +292,10 @@ def _decimal(given: object) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+def _is_decimal(given: object) -> bool:
+    return _decimal(given) is not None and not (isinstance(given, str) and not _DECIMAL.fullmatch(given))
 
 
 def _decimal_between(number: Decimal, most: int, where: str) -> None:

@@ -7,6 +7,7 @@ DealtrailError
 └── StoreError        the files are busy, damaged, foreign or newer than this code
 """
 
+from reprlib import Repr
 from typing import Any
 
 
@@ -52,7 +53,8 @@ _INPUT: dict[str, str] = {
     '{{"field": "value", "op": "ge", "value": "10000"}}',
     "invalid_deal": "{field}: {given} is no deal id; give 1 to 255 characters, none of them a control character",
     "invalid_field": "{field}: {why}",
-    "invalid_group_by": "group_by: {given} is no field to group by; take owner, source, currency or attributes.NAME",
+    "invalid_group_by": "group_by: {given} is no field to group by; take owner, source, currency or "
+    "attributes.NAME{nearest}",
     "invalid_json": "this is no JSON object: {why}",
     "invalid_key": "{field}: {given} is no key; give at most 64 of a-z, 0-9, _ and -, beginning with a letter or digit",
     "invalid_moves": "moves: {field}: give a stage key, or a list of rules of which all but the last have `when`",
@@ -62,7 +64,7 @@ _INPUT: dict[str, str] = {
     "the second, such as 2026-03-01T09:00:00Z",
     "invalid_tz": "tz: {given} is no time zone; give a name such as Europe/Amsterdam",
     "invalid_where": "where: {given}; take owner, source, currency or attributes.NAME, and a text, number, boolean "
-    "or null",
+    "or null{nearest}",
     "missing_field": "{field} is missing; give it",
     "naive_time": "{field}: {given} has no time zone; add one, such as Z or +01:00",
     "no_stages": "stages is empty; a pipeline has at least one stage",
@@ -105,6 +107,28 @@ _RULES: dict[str, str] = {
     "unknown_version": "deal {deal} has no event {version}; see its history",
 }
 
+_IMPORT: dict[str, str] = {
+    "duplicate_case": "{path}, line {line}: case {case} stands twice; a case has one row",
+    "duplicate_header": '{path}: the column "{column}" stands twice in the header; rename one',
+    "empty_file": "{path} is empty; give a CSV file whose first line names its columns",
+    "field_count": "this row has {given} fields, but the header has {columns}; quote a field that holds the delimiter",
+    "gzip_bomb": "{path} unpacks to more than {most} times its size; unpack it yourself if you trust it",
+    "invalid_csv": "{path}, line {line} is no CSV: {why}; put quotes around a field and double those inside it",
+    "invalid_mapping": "the mapping is no TOML: {why}",
+    "late_row": "a row of the same case and time that comes after this one was imported before; the log would turn "
+    "them round: amend the deal instead",
+    "line_too_long": "{path}, line {line} is longer than {most} bytes; give a CSV file with one row a line",
+    "missing_column": "{path} has no column {column}{nearest}; see `columns` in the mapping",
+    "row_changed": "this row was imported before, as event {version}, with other content or by another mapping; "
+    "amend that event, or give the row as it was",
+    "too_many_columns": "{path} has {given} columns; at most {most} are read",
+    "unknown_activity": "the mapping does not name the activity {activity}{nearest}; name it, or put other = "
+    '"ignore" among the activities',
+    "unknown_case": "{path} has no row of case {case}; add it",
+    "unreadable_file": "{path} cannot be read: {why}",
+    "wrong_encoding": "{path}, line {line} is not in {encoding}; say in the mapping which `encoding` it is in",
+}
+
 _CONFLICT: dict[str, str] = {
     "conflict": "expected version {expected}, but it is {version}; read it again, then retry",
 }
@@ -113,26 +137,31 @@ _STORE: dict[str, str] = {
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
+    "no_store": "there is no store at {path}; give the path of one, or found one with a definition or an import",
     "not_a_store": "{path} is not a dealtrail store: {why}",
     "closed": "this trail is closed; open it again",
     "disk_error": "{path}: the disk refused ({why}); nothing of this step is acknowledged: mend it, then open again",
+    "forked": "{why}",
     "full": "{path}: there is no room left on the disk; nothing of this step was recorded: make room, then retry",
-    "read_only": "{path} cannot be written to; give this process the right to write the file and its folder",
+    "gone": "{path} is no longer the file that was opened: it was deleted, moved or replaced; nothing of this step is "
+    "acknowledged: put the file back, or open again",
+    "read_only": "{path} cannot be written to; give this process the right to write the file and its folder, or copy "
+    "the closed file to where it has that right",
 }
 
-SENTENCES = _INPUT | _RULES | _CONFLICT | _STORE
+SENTENCES = _INPUT | _IMPORT | _RULES | _CONFLICT | _STORE
 
 
 def error(code: str, field: str | None = None, **facts: Any) -> DealtrailError:
     """The error of a code, its sentence filled in. Every error of the package is made here."""
     if code in _RULES:
         kind: type[DealtrailError] = Refused
-    elif code in _INPUT:
+    elif code in _INPUT or code in _IMPORT:
         kind = InvalidInput
     else:
         kind = Conflict if code in _CONFLICT else StoreError
     shown = {name: _short(value) for name, value in facts.items()}
-    message = SENTENCES[code].format_map(_Facts(shown, field=field or "the input"))
+    message = SENTENCES[code].format_map(_Facts(shown, field=_short(field or "the input")))
     return kind(code, message, field, **facts)
 
 
@@ -140,7 +169,7 @@ def nearest(word: object, known: Any) -> str:
     """`; did you mean X?` for the known word nearest to a mistyped one, or nothing."""
     from difflib import get_close_matches
 
-    found = get_close_matches(str(word)[:100], [str(k) for k in known], n=1)
+    found = get_close_matches(_short(word)[:100], [str(k) for k in known], n=1)
     return f"; did you mean {found[0]}?" if found else ""
 
 
@@ -159,9 +188,24 @@ class _Facts(dict[str, str]):
 
 def _short(value: object) -> str:
     """A value as a message may show it: never longer than a line, whatever came in."""
-    text = str(value) if isinstance(value, str | int) else repr(value)
+    if isinstance(value, str):
+        text = str.__str__(value)[:121]
+    else:
+        text = _SHORT.repr(value)
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+class _Beginning(Repr):
+    """Looks only at the beginning of long and deep things."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if abs(x) < 10**100 else "a number of more than 100 digits"
+
+
+_SHORT = _Beginning()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdict = 20
+_SHORT.maxlong = _SHORT.maxstring = _SHORT.maxother = 121
 
 
 def _restored(

@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 import msgspec
 
 from dealtrail.domain.errors import error
+from dealtrail.domain.texts import plain_name
 
 # ISO 4217: the active currencies that have a minor unit, by the number of its digits.
 _MINOR_UNITS: dict[int, str] = {
@@ -40,7 +41,9 @@ def money(given: object, field: str = "value") -> Money:
     Errors: missing_field, unknown_field, invalid_amount (a number, an exponent, too many digits), unknown_currency.
     """
     if isinstance(given, Money):
-        given = {"amount": format(given.amount, "f"), "currency": given.currency}
+        if not isinstance(given.amount, Decimal):
+            raise error("invalid_amount", f"{field}.amount", given=given.amount)
+        given = {"amount": given.amount, "currency": given.currency}
     if not isinstance(given, Mapping):
         raise error("invalid_field", field, why='give {"amount": "1200.50", "currency": "EUR"}')
     for name in ("amount", "currency"):
@@ -48,15 +51,15 @@ def money(given: object, field: str = "value") -> Money:
             raise error("missing_field", f"{field}.{name}")
     for name in given:
         if name not in ("amount", "currency"):
-            raise error("unknown_field", f"{field}.{name}"[:100])
+            raise error("unknown_field", f"{field}.{plain_name(name, field)}"[:100])
     amount, currency = given["amount"], given["currency"]
-    if isinstance(amount, Decimal) and amount.is_finite():
+    if isinstance(amount, Decimal) and amount.is_finite() and abs(amount.adjusted()) < 100:
         amount = format(amount, "f")
     if not (isinstance(amount, str) and _AMOUNT.fullmatch(amount)):
         raise error("invalid_amount", f"{field}.amount", given=amount)
     if not (isinstance(currency, str) and currency in CURRENCIES):
         raise error("unknown_currency", f"{field}.currency", given=currency)
-    return Money(Decimal(amount), currency)
+    return Money(Decimal(amount), str.__str__(currency))
 
 
 def rounded(amount: Decimal, currency: str) -> Decimal:

@@ -1,7 +1,9 @@
 """The texts and shapes that come in, with their limits, and the one place where msgspec's verdict becomes ours."""
 
+import json
 import re
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +17,9 @@ Word = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,255}\
 Prose = Annotated[str, Meta(max_length=20_000, pattern=r"^[^\x00\ud800-\udfff]*\Z")]
 Reason = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}\Z")]
 
+# The conditions of a move lie seven levels deep, and nothing lies deeper.
+_NESTING = 10
+
 _CODE_OF_FIELD = {
     "deal": "invalid_deal",
     "into": "invalid_deal",
@@ -23,8 +28,85 @@ _CODE_OF_FIELD = {
     "key": "invalid_key",
     "to": "invalid_key",
 }
-_MESSAGE = re.compile(r"(?P<what>.*?)(?: - at `(?P<where>.*)`)?", re.DOTALL)
 _QUOTED = re.compile(r"`(.*)`", re.DOTALL)
+
+
+def parse_json(given: bytes | str) -> dict[str, Any]:
+    """The object that a JSON text holds, as `Trail.record` takes it: the one door for actions that come as text.
+
+    Bytes are UTF-8. Errors: invalid_json (other text, no object, NaN, a number too long to be read), duplicate_key.
+    """
+    try:
+        text = given.decode() if isinstance(given, bytes | bytearray) else given
+        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except UnicodeDecodeError as trouble:
+        raise error("invalid_json", why=f"byte {trouble.start} is no UTF-8") from None
+    except json.JSONDecodeError as trouble:
+        raise error("invalid_json", why=str(trouble)) from None
+    except ValueError:
+        raise error("invalid_json", why="a number in it is too long to be read") from None
+    except RecursionError:
+        raise error("invalid_json", why="it is nested too deeply") from None
+    except TypeError:
+        raise error("invalid_json", why="give it as bytes or text") from None
+    if not isinstance(found, dict):
+        raise error("invalid_json", why='give an object such as {"action": "open_deal", ...}')
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise error("duplicate_key", given=name)
+        found[name] = value
+    return found
+
+
+def _no_number(name: str) -> NoReturn:
+    raise error("invalid_json", why=f"{name} is no number")
+
+
+def plain(given: Any, field: str, depth: int = 0) -> Any:
+    """A value of plain types alone: an enum or another kind of text, number, map or list is taken for what it holds.
+
+    So what is decided is what the log will hold. Errors: invalid_field (nested too deeply, a name that is no text, a
+    number that a file would not give back).
+    """
+    kind = type(given)
+    if kind is str or kind is bool or given is None:
+        return given
+    if isinstance(given, str):
+        return str.__str__(given)
+    if isinstance(given, int):
+        if not -(2**63) < given < 2**63:
+            raise error("invalid_field", field, why="a whole number has at most 18 digits")
+        return int(given)
+    if isinstance(given, float):
+        return float(given)
+    if isinstance(given, Mapping | list | tuple) and depth > _NESTING:
+        raise error("invalid_field", field, why="it is nested too deeply")
+    if isinstance(given, Mapping):
+        return {plain_name(name, field): plain(value, field, depth + 1) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return [plain(value, field, depth + 1) for value in given]
+    return given
+
+
+def is_text(given: object) -> bool:
+    """Whether this is a text that a file can hold: one without halves of characters."""
+    return isinstance(given, str) and (given.isascii() or not any("\ud800" <= c <= "\udfff" for c in given))
+
+
+def plain_name(given: object, field: str | None) -> str:
+    """A name in an object, as a text that a file can hold. Errors: invalid_field."""
+    if type(given) is str and given.isascii():
+        return given
+    if not isinstance(given, str):
+        raise error("invalid_field", field, why="the name of a field is a text")
+    if not is_text(given):
+        raise error("invalid_field", field, why="the name of a field holds no half characters")
+    return str.__str__(given)
 
 
 def shaped(given: object, kind: Any, field: str = "") -> Any:
@@ -36,13 +118,13 @@ def shaped(given: object, kind: Any, field: str = "") -> Any:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as refusal:
         raise _refusal(str(refusal), given, kind, field) from None
-    except (RecursionError, OverflowError, TypeError) as refusal:
+    except (RecursionError, OverflowError, TypeError, UnicodeEncodeError) as refusal:
         raise error("invalid_field", field or None, why=str(refusal)) from None
 
 
 def _refusal(message: str, given: object, kind: Any, field: str) -> DealtrailError:
-    match = _MESSAGE.fullmatch(message)
-    what, where = (match["what"], match["where"] or "") if match else (message, "")
+    what, at, where = message.rpartition(" - at `")
+    what, where = (what, where.removesuffix("`")) if at else (message, "")
     # msgspec writes `$.stages[0].key`; dict keys and values come as `[...]`, and `key` where a key is at fault.
     path = ".".join(part for part in (field, where.removeprefix("$").lstrip(".")) if part).replace(".[", "[")
     quoted = _QUOTED.search(what)
@@ -51,7 +133,7 @@ def _refusal(message: str, given: object, kind: Any, field: str) -> DealtrailErr
     if what.endswith("got `null`") and path:
         return error("missing_field", path)  # null is absence, and this field may not be absent
     if "unknown field" in what and quoted:
-        known = getattr(kind, "__struct_encode_fields__", ()) if not path else ()
+        known = getattr(kind, "__struct_encode_fields__", ()) if not where else ()
         name = quoted[1]
         return error("unknown_field", ".".join(p for p in (path, name[:100]) if p), nearest=nearest(name, known))
     code = _CODE_OF_FIELD.get(path.rsplit(".", 1)[-1].rsplit("]", 1)[-1], "invalid_field")

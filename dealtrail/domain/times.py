@@ -56,8 +56,8 @@ def parse_time(given: object, field: str) -> Instant:
             given = datetime.fromisoformat(given)
         except ValueError:
             raise error("invalid_time", field, given=given) from None
-    if not isinstance(given, datetime):
-        raise error("invalid_time", field, given=given)
+    if not isinstance(given, datetime) or getattr(given, "nanosecond", None):
+        raise error("invalid_time", field, given=given)  # some kinds of datetime count nanoseconds
     if given.utcoffset() is None:
         raise error("naive_time", field, given=given.isoformat())
     try:
@@ -93,9 +93,15 @@ def parse_date(given: object, field: str) -> date:
     raise error("invalid_time", field, given=given)
 
 
-@lru_cache(maxsize=64)
 def zone(name: str) -> ZoneInfo:
     """The time zone of a name. Errors: invalid_tz."""
+    if not isinstance(name, str) or len(name) > 255:
+        raise error("invalid_tz", "tz", given=name)
+    return _zone(name)
+
+
+@lru_cache(maxsize=64)
+def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except Exception:  # ZoneInfo raises KeyError, ValueError, TypeError or OSError, as the name happens to be wrong

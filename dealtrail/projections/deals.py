@@ -9,7 +9,7 @@ import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.definitions import Pipeline, Scalar
-from dealtrail.domain.errors import error
+from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import moment
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
@@ -160,9 +160,13 @@ def page(c: SQLiteCursor, found: list[One], sort: str, limit: int, after: str | 
 
     Deals that have no such date or value come last either way.
     """
-    field = sort.removeprefix("-") if isinstance(sort, str) else sort
+    field = sort.removeprefix("-") if isinstance(sort, str) else ""
     if field not in SORTS:
-        raise error("invalid_field", "sort", why=f"give one of {', '.join(SORTS)}, with - in front to turn it round")
+        raise error(
+            "invalid_field",
+            "sort",
+            why=f"give one of {', '.join(SORTS)}, with - in front to turn it round{nearest(field, SORTS)}",
+        )
     ids = _ids(c, [one.number for one in found])
     ordered = sorted(((ids[one.number], SORTS[field](one)) for one in found), key=lambda pair: pair[0])
     has = [(deal, value or deal) for deal, value in ordered if value is not None]

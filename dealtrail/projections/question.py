@@ -26,6 +26,9 @@ from dealtrail.store.log import Log
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
 
+# What filters and groups may name, beside attributes.NAME.
+FIELDS = ("owner", "source", "currency")
+
 
 class Draft(msgspec.Struct, frozen=True):
     """A what-if definition, in the shapes of `redefine_pipeline`: it follows the latest version, recorded nowhere."""
@@ -88,7 +91,8 @@ class Lens(msgspec.Struct, frozen=True):
 def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
     """The moments of a question: now where they are not given or later than now.
 
-    Now is the clock, or the last recorded_at where the clock is behind it.
+    While somebody records, a step that nobody sees yet may bear a time before now. It must not come to be known at a
+    `known_at` that an answer has named already: then what is known is what was known at the last event.
     Errors: invalid_time, naive_time, invalid_tz.
     """
     if not isinstance(tz, str):
@@ -98,13 +102,13 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
         None if given is None else parse_moment(given, field, place)
         for field, given in (("as_of", as_of), ("known_at", known_at))
     ]
-    now = log.clock()
+    now, head, settled = log.present()
+    as_of_used, known_at_used = (now if given is None else min(given, now) for given in moments)
+    last = now if head.recorded_at is None else head.recorded_at
+    if known_at_used >= last:
+        return When(as_of_used, known_at_used if settled else last, head.position)
     with log.reading() as reading:
-        head = reading.head()
-        now = max(now, now if head.recorded_at is None else head.recorded_at)
-        as_of_used, known_at_used = (now if given is None else min(given, now) for given in moments)
-        position = head.position if known_at_used == now else reading.position_at(known_at_used)
-    return When(as_of_used, known_at_used, position)
+        return When(as_of_used, known_at_used, reading.position_at(known_at_used))
 
 
 def pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
@@ -221,7 +225,7 @@ def parse_where(given: object) -> dict[str, Scalar | None]:
         raise error("invalid_where", "where", given=given)
     for field, value in given.items():
         if not _is_field(field) or not _is_value(value):
-            raise error("invalid_where", "where", given=f"{field!r}: {value!r}"[:100])
+            raise error("invalid_where", "where", given={field: value}, nearest=_near(field))
     return {field: plain_number(given[field]) for field in sorted(given)}
 
 
@@ -232,15 +236,19 @@ def parse_group_by(given: object) -> tuple[str, ...]:
     result: list[str] = []
     for field in given if isinstance(given, list | tuple) else (given,):
         if not _is_field(field) or field in result:
-            raise error("invalid_group_by", "group_by", given=field)
+            raise error("invalid_group_by", "group_by", given=field, nearest=_near(field))
         result.append(str(field))
     return tuple(result)
 
 
+def _near(field: object) -> str:
+    return "" if _is_field(field) else nearest(field, FIELDS)
+
+
 def _is_field(field: object) -> bool:
-    if not isinstance(field, str) or not _is_text(field):
+    if not isinstance(field, str) or len(field) > len("attributes.") + 255 or not _is_text(field):
         return False
-    return field in ("owner", "source", "currency") or len(field.removeprefix("attributes.")) not in (0, len(field))
+    return field in FIELDS or len(field.removeprefix("attributes.")) not in (0, len(field))
 
 
 def _is_value(value: object) -> bool:

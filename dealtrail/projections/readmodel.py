@@ -15,7 +15,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.projections.schema import fingerprint, migrate
 from dealtrail.projections.writing import Progress, catch_up, fill, read_checkpoint
-from dealtrail.store.connections import Datastore, file_name, memory_name, translated
+from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.log import Log
 
 logger = logging.getLogger("dealtrail")
@@ -30,12 +30,28 @@ class ReadModel:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lock = Lock()
+        self._point()
+
+    def _point(self) -> None:
+        """Open the pointer, at no generation yet."""
         self._number = 0
         self._generation: Datastore | None = None
-        name = memory_name() if log.in_memory else file_name(f"{log.path}.read", create=True)
+        self._files: tuple[object, object] = (None, None)
+        name = memory_name() if self._log.in_memory else file_name(self._path, create=True)
         self._pointer = Datastore(name, durable=True)
         with translated(self._path):
             self._found()
+        self._files = (inode(self._path), None)
+
+    def _look(self) -> None:
+        """Begin anew where somebody deleted the files, as anybody may at any time."""
+        if self._log.in_memory:
+            return
+        with self._lock:
+            if inode(self._path) != self._files[0]:
+                self._point()
+            elif self._generation is not None and inode(self._file(self._number)) != self._files[1]:
+                self._generation = None
 
     def _found(self) -> None:
         """Make the pointer where there is none. One that is there is not written to: somebody may be rebuilding."""
@@ -77,10 +93,12 @@ class ReadModel:
         `progress` is called with how many events of how many are folded.
         """
         with translated(self._path):
+            self._look()
             self._rebuild(None, progress)
 
     def _caught_up(self, position: int) -> Datastore:
         while True:
+            self._look()
             generation = self._current()
             if generation is not None:
                 if _checkpoint(generation)[1] >= position:
@@ -114,6 +132,7 @@ class ReadModel:
                 return self._generation
             # The datastore that this one takes the place of is closed when its last reader lets go of it.
             self._generation, self._number = self._opened(number), number
+            self._files = (self._files[0], inode(self._file(number)))
             return self._generation
 
     def _opened(self, number: int) -> Datastore | None:
@@ -151,6 +170,7 @@ class ReadModel:
             pointer.execute("UPDATE generation SET number = ?", (number,))
         with self._lock:
             self._generation, self._number = generation, number
+            self._files = (self._files[0], inode(self._file(number)))
         self._remove(number - 2)
 
     def _founded(self, number: int) -> Datastore:

@@ -1,8 +1,11 @@
-"""Connections to SQLite: the library's pool and transactions, with durable pragmas and a write lock taken at once."""
+"""Connections to SQLite: the library's pool and transactions, with durable pragmas and a fair wait for the lock."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from random import uniform
+from time import monotonic, sleep
 from uuid import uuid4
 
 from eventsourcing.persistence import ConnectionPoolClosedError, ConnectionUnavailableError, PersistenceError
@@ -15,8 +18,12 @@ from eventsourcing.sqlite import (
 )
 
 from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.store import forks
 
 LOCK_TIMEOUT_SECONDS = 60
+# Between two attempts at the write lock. SQLite's own handler waits longer the longer it has waited, so that whoever
+# came last is served first; among equals that ask equally often, nobody's turn is put off.
+_PAUSE_SECONDS = (0.0005, 0.0025)
 
 
 class _Transaction(SQLiteTransaction):
@@ -24,20 +31,53 @@ class _Transaction(SQLiteTransaction):
 
     def __enter__(self) -> SQLiteCursor:
         cursor = self.connection.cursor()
-        cursor.execute("BEGIN IMMEDIATE" if self.commit else "BEGIN")
+        if self.commit:
+            _begin_immediate(cursor)
+        else:
+            cursor.execute("BEGIN")
         return cursor
 
 
+def _begin_immediate(cursor: SQLiteCursor) -> None:
+    deadline = monotonic() + LOCK_TIMEOUT_SECONDS
+    while True:
+        try:
+            return cursor.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as trouble:
+            if not trouble.sqlite_errorname.startswith("SQLITE_BUSY") or monotonic() >= deadline:
+                raise
+        sleep(uniform(*_PAUSE_SECONDS))  # noqa: S311  no secret
+
+
 class _Connection(SQLiteConnection):
+    def __init__(self, raw: sqlite3.Connection, max_age: float | None) -> None:
+        super().__init__(raw, max_age)
+        self._pid = os.getpid()
+
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
         with _Transaction(self, commit=commit) as cursor, cursor:
             yield cursor
 
+    def commit(self) -> None:
+        """Commit, but in the process that began the transaction alone."""
+        if self._pid != os.getpid():
+            raise forks.forked()
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, but in the process that began the transaction alone: its memory of locks is shared by none."""
+        if self._pid == os.getpid():
+            super().rollback()
+
 
 class _Pool(SQLiteConnectionPool):
-    def __init__(self, db_name: str, *, durable: bool) -> None:
+    _shut = False
+
+    def __init__(self, db_name: str, *, durable: bool, writing: bool) -> None:
         self._durable = durable
+        self._writing = writing
+        self.pid = os.getpid()
         super().__init__(
             db_name=db_name,
             lock_timeout=LOCK_TIMEOUT_SECONDS,
@@ -46,14 +86,50 @@ class _Pool(SQLiteConnectionPool):
             pool_size=16,
             max_overflow=48,
         )
+        forks.watch(self)
 
     def _create_connection(self) -> SQLiteConnection:
+        forks.refuse_what_was_inherited(self)
         raw = super()._create_connection()._sqlite_conn
         raw.row_factory = None
         raw.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
         raw.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE fires the triggers that refuse DELETE
         raw.execute("PRAGMA trusted_schema=OFF")
+        if self._writing:
+            raw.execute("PRAGMA busy_timeout=0")  # `_begin_immediate` does the waiting
         return _Connection(raw, max_age=self.max_age)
+
+    # The library closes connections under the hands of the threads that use them, which can end in a segmentation
+    # fault. Here what is in use when the pool is shut is closed by whoever puts it back, its transaction done.
+
+    def get_connection(self, timeout: float | None = None, *, is_writer: bool | None = None) -> SQLiteConnection:
+        """A connection of one's own until it is put back."""
+        if self._shut:
+            raise ConnectionPoolClosedError
+        connection = super().get_connection(timeout, is_writer=is_writer)
+        if self._shut:  # while this thread waited for its turn
+            self.put_connection(connection)
+            raise ConnectionPoolClosedError
+        return connection
+
+    def put_connection(self, conn: SQLiteConnection) -> None:
+        """Take a connection back."""
+        with self._put_condition:
+            if self._shut:
+                conn.close()
+            super().put_connection(conn)
+
+    def close(self) -> None:
+        """Give no connection any more, and close those that nobody uses.
+
+        One that a forked process inherited is left alone: SQLite forbids to close it.
+        """
+        if self.pid != os.getpid():
+            return
+        with self._put_condition:
+            self._shut = True
+            while self._pool:
+                self._pool.popleft().close()
 
 
 class Datastore(SQLiteDatastore):
@@ -66,7 +142,51 @@ class Datastore(SQLiteDatastore):
         # The parent would make a pool that knows nothing of ours; it sets nothing else but these two.
         self.single_row_tracking = True
         self.originator_id_type = "text"
-        self.pool = _Pool(db_name, durable=durable)
+        self._readers = _Pool(db_name, durable=durable, writing=False)
+        self.pool = self._readers  # as the parent knows it
+        # The pool hands out its connections in the order in which they were asked for: readers would wait behind
+        # a writer that waits for the lock. A database in memory lets nobody read while it is written to anyway.
+        in_memory = self._readers.is_sqlite_memory_mode
+        self._writers = self._readers if in_memory else _Pool(db_name, durable=durable, writing=True)
+
+    @contextmanager
+    def get_connection(self, *, commit: bool) -> Iterator[SQLiteConnection]:
+        """A connection to write with, one at a time, or one to read with. Errors: forked."""
+        pool = self._writers if commit else self._readers
+        if pool.pid != os.getpid():
+            raise forks.forked()
+        connection = pool.get_connection(is_writer=commit)
+        try:
+            yield connection
+        finally:
+            pool.put_connection(connection)
+
+    @contextmanager
+    def lock_if_free(self) -> Iterator[bool]:
+        """Hold the write lock if nobody has it, and say so; never wait for it."""
+        if self._writers is self._readers:  # a database in memory, which nobody writes to while another reads
+            yield True
+            return
+        with ExitStack() as held:
+            try:
+                connection = self._writers.get_connection(timeout=0, is_writer=True)
+                held.callback(self._writers.put_connection, connection)
+                connection._sqlite_conn.execute("BEGIN IMMEDIATE")
+                held.callback(connection.rollback)
+                free = True
+            except (ConnectionUnavailableError, sqlite3.OperationalError):
+                free = False
+            yield free
+
+    def create_no_more(self) -> None:
+        """Open the file from here on only where it is: one that vanishes must not come back empty."""
+        for pool in (self._readers, self._writers):
+            pool.db_name = pool.db_name.replace("?mode=rwc", "?mode=rw")
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._writers.close()
+        self._readers.close()
 
 
 def memory_name() -> str:
@@ -78,7 +198,16 @@ def file_name(path: str, *, create: bool) -> str:
     """The name of a file as SQLite wants it, so that no character of the path is taken for a parameter."""
     from pathlib import Path
 
-    return f"{Path(path).absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
+    return f"{Path(os.path.realpath(path)).as_uri()}?mode={'rwc' if create else 'rw'}"
+
+
+def inode(path: str) -> tuple[int, int] | None:
+    """Which file a path leads to at present; None for none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @contextmanager
@@ -94,7 +223,15 @@ def translated(path: str) -> Iterator[None]:
         raise _translated(path, trouble) from trouble
 
 
-_CODES = {"BUSY": "busy", "LOCKED": "busy", "FULL": "full", "READONLY": "read_only", "IOERR": "disk_error"}
+_CODES = {
+    "BUSY": "busy",
+    "LOCKED": "busy",
+    "PROTOCOL": "busy",  # so many came and went at once that SQLite gave up counting them
+    "FULL": "full",
+    "READONLY": "read_only",
+    "PERM": "read_only",
+    "IOERR": "disk_error",
+}
 
 
 def _translated(path: str, trouble: Exception) -> DealtrailError:
@@ -108,5 +245,15 @@ def _translated(path: str, trouble: Exception) -> DealtrailError:
     if kind == "NOTADB":
         return error("not_a_store", path=path, why="the file is no SQLite database")
     if kind == "CANTOPEN":
-        return error("not_a_store", path=path, why="the file cannot be opened")
+        return _cannot_open(path)
     return error("damaged", path=path, why=f"SQLite answered {code or type(trouble).__name__}: {trouble}")
+
+
+def _cannot_open(path: str) -> DealtrailError:
+    """What is in the way: SQLite says of a folder without rights, of too many open files and of no file the same."""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        return error("not_a_store", path=path, why="there is no such folder")
+    if not os.access(folder, os.W_OK | os.X_OK) or (os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK)):
+        return error("read_only", path=path)
+    return error("disk_error", path=path, why="a file of the store cannot be opened")

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -20,7 +20,8 @@ from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import Entry
 from dealtrail.domain.times import Instant, instant
 from dealtrail.store import mapper
-from dealtrail.store.connections import Datastore, file_name, memory_name, translated
+from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
+from dealtrail.store.feed import Bell
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogEvent, LogRecorder
 
 _ENTRY = (
@@ -34,41 +35,59 @@ _CACHED_DEALS = 10_000
 class Log:
     """The append-only log of one store, shared by the threads of a process."""
 
-    def __init__(self, path: str, clock: Callable[[], datetime]) -> None:
-        """Open or found the log at a path, or `:memory:`. Errors: not_a_store, newer_store, damaged, busy."""
+    def __init__(self, path: str, clock: Callable[[], datetime], *, create: bool = True) -> None:
+        """Open the log at a path, or `:memory:`, and found it where there is none, unless `create` is false.
+
+        Errors: no_store, not_a_store, newer_store, damaged, read_only, busy.
+        """
         self.path = path
         self._clock = clock
         self.in_memory = path == ":memory:"
         if not self.in_memory:
-            self._inspect()
+            self._inspect(create)
         name = memory_name() if self.in_memory else file_name(path, create=True)
         self._datastore = Datastore(name, durable=True)
         self.recorder = LogRecorder(self._datastore)
         try:
             with translated(path):
-                self.id = self._found()
+                self.id = self._found(create)
+                self._datastore.create_no_more()
+            self._file = inode(path)
         except DealtrailError:
             self._datastore.close()
             raise
         self.recorder.log_id = self.id
         self._writing_cache = _Cache()
+        self.bell = Bell()
 
-    def _inspect(self) -> None:
+    def _inspect(self, create: bool) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
-        if os.path.isdir(self.path):
-            raise error("not_a_store", path=self.path, why="it is a folder")
         if "\0" in self.path:
             raise error("not_a_store", path=self.path, why="no file can have that name")
+        if os.path.isdir(self.path):
+            raise error("not_a_store", path=self.path, why="it is a folder")
+        if os.path.exists(self.path) and not os.path.isfile(self.path):
+            raise error("not_a_store", path=self.path, why="it is no regular file")
+        known = None
         if os.path.exists(self.path) and os.path.getsize(self.path):
             with translated(self.path), closing(sqlite3.connect(file_name(self.path, create=False), uri=True)) as raw:
-                self._identity(raw.cursor())
+                known = self._identity(raw.cursor())
+        if known is None and not create:
+            raise error("no_store", path=self.path)
 
-    def _found(self) -> str:
-        """The id of the log, which is founded where the file is new."""
+    def _must_be_there(self) -> None:
+        """Refuse to go on with a file that its path no longer leads to: what is written there nobody finds again."""
+        if not self.in_memory and inode(self.path) != self._file:
+            raise error("gone", path=self.path)
+
+    def _found(self, create: bool) -> str:
+        """The id of the log, which is founded where the file is new. Errors: no_store, where it may not be."""
         with self._datastore.transaction(commit=False) as c:
             known = self._identity(c)
         if known is not None:
             return known
+        if not create:
+            raise error("no_store", path=self.path)
         with self._datastore.transaction(commit=True) as c:
             known = self._identity(c)  # another process may have founded it meanwhile
             if known is None:
@@ -95,8 +114,9 @@ class Log:
         return str(row[0])
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, and end what waits for more."""
         self._datastore.close()
+        self.bell.ring(closed=True)
 
     def clock(self) -> Instant:
         """What the clock reads."""
@@ -108,20 +128,47 @@ class Log:
     @contextmanager
     def reading(self) -> Iterator["Reading"]:
         """Read the log as it stands now, while others write."""
+        self._must_be_there()
         with translated(self.path), self._datastore.transaction(commit=False) as c:
             yield Reading(c, self.recorder, self.path)
 
+    def present(self) -> tuple[Instant, Head, bool]:
+        """Now (the clock, or the last recorded_at where the clock is behind it), the end of the log, and whether it is
+        settled: every step that is recorded from here on bears a time that is not before now.
+
+        It is not settled while somebody records: a step takes its time before it can be seen.
+        """
+        self._must_be_there()
+        with translated(self.path), self._datastore.lock_if_free() as settled, self.reading() as reading:
+            head = reading.head()
+            now = self.clock()
+        return now if head.recorded_at is None else max(now, head.recorded_at), head, settled
+
     @contextmanager
     def writing(self) -> Iterator["Writing"]:
-        """Hold the write lock; what was recorded is committed at the end, or nothing where an error comes out."""
-        with translated(self.path), self._datastore.transaction(commit=True) as c:
-            cache = self._writing_cache
-            writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
-            # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
-            self._writing_cache = _Cache()
-            yield writing
-            writing.flush()
-        self._writing_cache = cache
+        """Hold the write lock; what was recorded is committed at the end.
+
+        Nothing of it is where an error comes out, or where the writing was discarded.
+        """
+        self._must_be_there()
+        with suppress(_Discarded):
+            with translated(self.path), self._datastore.transaction(commit=True) as c:
+                self._must_be_there()  # the wait for the lock may have been long
+                cache = self._writing_cache
+                writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
+                # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
+                self._writing_cache = _Cache()
+                yield writing
+                if writing.discarded:
+                    raise _Discarded
+                writing.flush()
+            self._must_be_there()
+            self._writing_cache = cache
+            self.bell.ring()
+
+
+class _Discarded(Exception):
+    """A writing was only a rehearsal."""
 
 
 class Reading:
@@ -250,9 +297,15 @@ class Writing:
         self._pending: list[LogEvent] = []
         self._position = self._head.position
         self._recorded_at = self._head.recorded_at
-        if cache.position != self._position or len(cache.deals) > _CACHED_DEALS:
+        self.discarded = False
+        if cache.position != self._position:
             cache.clear()
         cache.position = self._position
+
+    @property
+    def position(self) -> int:
+        """The position of the last event, recorded or decided."""
+        return self._position
 
     @property
     def pipelines(self) -> dict[str, Pipeline]:
@@ -325,11 +378,18 @@ class Writing:
         self._recorded_at = entries[-1].recorded_at
 
     def flush(self) -> None:
-        """Write what was decided, at the positions that it was decided for."""
+        """Write what was decided, at the positions that it was decided for; it may be read back from then on."""
         if self._pending:
             self._reading.recorder._insert_events(self._reading.cursor, self._pending)
+            self._head = self._reading.head()
         self._pending = []
+        if len(self._cache.deals) > _CACHED_DEALS:
+            self._cache.clear()
         self._cache.position = self._position
+
+    def discard(self) -> None:
+        """Record nothing of it after all."""
+        self.discarded = True
 
 
 def _stored(entry: Entry, clock_behind_us: int) -> LogEvent:

@@ -1,0 +1,5 @@
+"""`python -m dealtrail`: the command line."""
+
+from dealtrail.cli import main
+
+main()

@@ -1,0 +1,225 @@
+"""Importing many actions: lines of whatever source are recorded and reported in one way."""
+
+import gzip
+import io
+import sys
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+
+from dealtrail.cli import options
+from dealtrail.cli.formats import answer, json_text
+from dealtrail.cli.progress import Ticker
+from dealtrail.cli.recording import with_actor
+from dealtrail.cli.values import json_object, one_line
+from dealtrail.domain.errors import DealtrailError, error
+
+if TYPE_CHECKING:
+    from dealtrail import Trail
+    from dealtrail.importing import Mapping
+
+_GZIP = b"\x1f\x8b"
+_SHOWN_CHARACTERS = 500
+_LISTED_ROWS = 1_000
+
+
+class Line(NamedTuple):
+    """A line of a source: its number from 1, its text, and the action that it holds or what is wrong with it."""
+
+    number: int
+    text: str
+    action: dict[str, Any] | DealtrailError
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE", type=click.File("rb"))
+@click.option(
+    "--map", "mapping", metavar="TOML", type=click.Path(), help="Read FILE as a CSV event log, by this mapping."
+)
+@click.option("--cases", metavar="CSV", type=click.File("rb"), help="With --map: a file with one row for each case.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be recorded and what refused, and record nothing.")
+@click.option("--atomic", is_flag=True, help="Record nothing at all if any line is refused.")
+@options.actor
+@options.output("json")
+@options.database()
+@click.pass_context
+def import_(
+    ctx: click.Context,
+    file: IO[bytes],
+    mapping: str | None,
+    cases: IO[bytes] | None,
+    dry_run: bool,
+    atomic: bool,
+    actor: str | None,
+    kind: str,
+) -> None:
+    """Import actions from JSON Lines, or an event log by a mapping.
+
+    FILE is - for stdin; either may be compressed with gzip. Each line is one action and a step of its own.
+    Those that are refused are reported on stderr, with the number of the line, the code, and the line; the good
+    ones are recorded. The exit code is 1 if any was refused. Give each action an `id`, and the same file may be
+    imported again after it was mended: what was recorded already is not recorded twice.
+
+    With --map, FILE is the event log of another program: a CSV file with a row for each event, which the mapping
+    turns into actions (see docs/importing.md). The same file, or a later one, may be imported again: only new
+    rows count.
+
+    --dry-run and --atomic keep other writers waiting until they are done.
+    """
+    if mapping is not None:
+        if atomic or ctx.get_parameter_source("actor") is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--map goes with neither --atomic nor --actor: the rows say who did what")
+        from dealtrail.importing import Mapping
+
+        by = Mapping.load(mapping)  # before a store is founded for it
+        with _trail(dry_run) as trail:
+            result = import_mapped(trail, file, cases, by, dry_run=dry_run)
+        tell(result, kind)
+        return
+    if cases is not None:
+        raise click.UsageError("--cases goes with --map")
+    with _trail(dry_run) as trail:
+        result = import_lines(trail, json_lines(file), actor=actor, dry_run=dry_run, atomic=atomic)
+    tell(result, kind)
+
+
+def _trail(dry_run: bool) -> "Trail":
+    """The store to import into; a rehearsal for one that is not there needs none."""
+    if dry_run:
+        try:
+            return options.open_trail()
+        except DealtrailError as refusal:
+            if refusal.code != "no_store":
+                raise
+            from dealtrail import Trail
+
+            return Trail.open(":memory:")
+    return options.open_trail(create=True)
+
+
+def json_lines(file: IO[bytes]) -> Iterator[Line]:
+    """The lines of a file of JSON objects, empty ones left out; plain or compressed, as its first bytes tell."""
+    number = 0
+    try:
+        for number, raw in enumerate(_plain(file), 1):
+            text = raw.decode("utf-8", "replace").strip("\r\n")
+            if text.strip():
+                yield Line(number, text, _read(raw))
+    except (OSError, EOFError, zlib.error) as trouble:
+        yield Line(number + 1, "", error("invalid_json", why=f"the file cannot be read any further: {trouble}"))
+
+
+def _plain(file: IO[bytes]) -> Iterable[bytes]:
+    buffered = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
+    compressed = buffered.peek(2)[:2] == _GZIP
+    return gzip.open(buffered) if compressed else buffered
+
+
+def _read(raw: bytes) -> dict[str, Any] | DealtrailError:
+    try:
+        return json_object(raw)
+    except DealtrailError as refusal:
+        return refusal.with_traceback(None)
+
+
+def import_lines(
+    trail: "Trail", lines: Iterator[Line], *, actor: str | None, dry_run: bool, atomic: bool
+) -> dict[str, Any]:
+    """Record the lines of a source, and report those that are refused on stderr as they come.
+
+    Returns the counts `lines`, `recorded`, `repeated`, whether anything was kept, and what was `refused`.
+    """
+    # The trail reads ahead of what it tells: the lines that it has not told about yet wait here.
+    waiting: deque[Line] = deque()
+
+    def actions() -> Iterator[dict[str, Any] | DealtrailError]:
+        for line in lines:
+            waiting.append(line)
+            yield line.action if isinstance(line.action, DealtrailError) else with_actor(line.action, actor)
+
+    recorded = repeated = done = 0
+    refused: list[dict[str, Any]] = []
+    with Ticker("importing") as progress:
+        for done, outcome in enumerate(trail.record_each(actions(), atomic=atomic, dry_run=dry_run), 1):
+            line = waiting.popleft()
+            repeated += outcome.repeated
+            recorded += outcome.refused is None and not outcome.repeated
+            if outcome.refused is not None:
+                refused.append(_refusal(line, outcome.refused))
+            progress(done)
+    kept = not dry_run and not (atomic and refused)
+    return {
+        "lines": done,
+        "recorded": recorded if kept or dry_run else 0,
+        "repeated": repeated,
+        "refused": refused,
+        "dry_run": dry_run,
+        "kept": kept,
+    }
+
+
+def import_mapped(
+    trail: "Trail", events: IO[bytes], cases: IO[bytes] | None, mapping: "Mapping", *, dry_run: bool
+) -> dict[str, Any]:
+    """Record the rows of an event log, and report the bad ones on stderr as they come.
+
+    Returns the counts of a `Tally`, whether anything was kept, and of what was `refused` the first thousand.
+    """
+    import msgspec
+
+    from dealtrail.importing import BadRow, import_rows
+
+    refused: list[dict[str, Any]] = []
+
+    def report(row: BadRow) -> None:
+        line = Line(row.line, json_text(row.row), row.refused)
+        told = _refusal(line, row.refused, f"{row.file}, line")
+        # A mapping that forgot one activity may refuse millions of rows: not all of them stay in memory.
+        if len(refused) < _LISTED_ROWS:
+            refused.append(told | {"file": row.file})
+
+    with Ticker("importing") as progress:
+        tally = import_rows(trail, mapping, events, cases, dry_run=dry_run, report=report, progress=progress)
+    return msgspec.structs.asdict(tally) | {"refused": refused, "dry_run": dry_run, "kept": not dry_run}
+
+
+def _refusal(line: Line, refusal: DealtrailError, where: str = "line") -> dict[str, Any]:
+    click.echo(f"{one_line(where)} {line.number}: {one_line(str(refusal))}", err=True)
+    if line.text:
+        cut = "…" if len(line.text) > _SHOWN_CHARACTERS else ""
+        click.echo(f"    {one_line(line.text[:_SHOWN_CHARACTERS])}{cut}", err=True)
+    return {
+        "line": line.number,
+        "code": refusal.code,
+        "message": refusal.message,
+        "field": refusal.field,
+        "text": line.text,
+    }
+
+
+def tell(result: dict[str, Any], kind: str) -> None:
+    """Say on stdout what became of an import, and exit with 1 if anything was refused."""
+
+    def table() -> Any:
+        from dealtrail.cli.tables import text
+
+        counts = f"{result['recorded']:,} recorded"
+        if result["repeated"]:
+            counts += f", {result['repeated']:,} recorded before"
+        if result.get("ignored"):
+            counts += f", {result['ignored']:,} ignored"
+        counts = f"{counts}, {result.get('bad', len(result['refused'])):,} refused"
+        if result["dry_run"]:
+            counts = f"A dry run, nothing was recorded. It would be: {counts}"
+        elif not result["kept"]:
+            refused, lines = f"{len(result['refused']):,}", f"{result['lines']:,}"
+            counts = f"Nothing was recorded, since {refused} of {lines} lines were refused"
+        return [text(counts)]
+
+    answer(kind, result, table, list)
+    if result["refused"]:
+        sys.exit(1)

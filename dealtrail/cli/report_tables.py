@@ -1,0 +1,110 @@
+"""The two reports as tables."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scalar, shown, table, text
+
+if TYPE_CHECKING:
+    from dealtrail import FunnelReport, PipelineReport
+
+
+def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
+    """What was asked, a table for each group, one of all, and where it came from."""
+    yield text(_asked(report))
+    for group in report.groups or ():
+        yield _pipeline_table(group, _named(group.group))
+    yield _pipeline_table(report, None if report.groups is None else "all")
+    yield text(_provenance(report), "dim")
+
+
+def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
+    """What was asked, a table and a sentence for each group, those of all, and where it came from."""
+    tz = report.question["tz"]
+    within = "" if report.within is None else f", {report.within:,} days from each opening"
+    opened = f"deals opened from {at(report.cohort.from_, tz)} until {at(report.cohort.until, tz)}{within}"
+    yield text(f"{_asked(report)}\n{opened}")
+    for group in report.groups or ():
+        yield _funnel_table(group, _named(group.group))
+        yield text(_outcome(group.total))
+    yield _funnel_table(report, None if report.groups is None else "all")
+    yield text(_outcome(report.total))
+    yield text(_provenance(report), "dim")
+
+
+def _pipeline_table(figures: Any, title: str | None) -> Table:
+    made = table("~Stage", ">Deals", "", ">Value", ">Weighted value", ">Median\ndays", ">Stalled", title=title)
+    most = max(stage.deals for stage in figures.stages)
+    for place, stage in enumerate(figures.stages, 1):
+        last = place == len(figures.stages)
+        add(made, _standing(stage.name, stage, most), style="" if stage.deals else "dim", end_section=last)
+    add(made, _standing("Total", figures.total, 0), style="bold")
+    return made
+
+
+def _standing(name: str, figures: Any, most: int) -> tuple[object, ...]:
+    return (
+        name,
+        figures.deals,
+        bar(figures.deals, most, 10),
+        amounts(figures.value),
+        amounts(figures.weighted_value),
+        figures.median_days_in_stage,
+        figures.stalled,
+    )
+
+
+def _funnel_table(figures: Any, title: str | None) -> Table:
+    columns: dict[str, Callable[[Any], object]] = {
+        "~Stage": lambda stage: stage.name,
+        ">Rea-\nched": lambda stage: stage.reached,
+        "": lambda stage: bar(stage.reached, figures.total.cohort, 12),
+        ">of all": lambda stage: percent(stage.conversion_from_start),
+        ">Passed": lambda stage: stage.passed,
+        ">of\nthose": lambda stage: percent(stage.conversion_to_next),
+        ">En-\ntered": lambda stage: stage.entered,
+        ">Open": lambda stage: stage.open,
+        ">Lost": lambda stage: stage.lost,
+        ">Dis-\nqual.": lambda stage: stage.disqualified,
+        ">Trans-\nferred": lambda stage: stage.transferred,
+        ">Median\ndays": lambda stage: stage.median_days_to_pass,
+        ">p90\ndays": lambda stage: stage.p90_days_to_pass,
+    }
+    if not is_roomy():
+        del columns[""]
+    made = table(*columns, title=title)
+    for stage in figures.stages:
+        add(made, (cell(stage) for cell in columns.values()), style="" if stage.reached else "dim")
+    return made
+
+
+def _outcome(total: Any) -> str:
+    rates = ""
+    if total.win_rate is not None:
+        rates = f"; win rate {percent(total.win_rate)}"
+    if total.close_rate is not None:
+        rates += f", close rate {percent(total.close_rate)}"
+    counts = ("won", "lost", "disqualified", "open", "transferred")
+    told = ", ".join(f"{shown(getattr(total, count))} {count}" for count in counts)
+    return f"{shown(total.cohort)} deals: {told}{rates}"
+
+
+def _asked(report: Any) -> str:
+    tz = report.question["tz"]
+    definition = f"a draft after version {report.definition}" if report.draft else f"definition {report.definition}"
+    where = ", ".join(f"{name} = {scalar(value)}" for name, value in report.question["where"].items())
+    return (
+        f"{report.pipeline} as of {at(report.as_of, tz)}, as known at {at(report.known_at, tz)} ({tz}), {definition}"
+        + (f", where {where}" if where else "")
+    )
+
+
+def _named(group: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
+
+
+def _provenance(report: Any) -> str:
+    return f"position {report.position:,}\ncontent digest {report.content_digest}\ndigest         {report.digest}"
