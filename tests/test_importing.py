@@ -634,7 +634,7 @@ def test_a_pipeline_that_does_not_exist_needs_its_stages_in_the_mapping(trail):
 
 def blocks(language):
     text = (HERE.parent / "docs" / "importing.md").read_text(encoding="utf-8")
-    return [part.split("```")[0] for part in text.split(f"```{language}\n")[1:]]
+    return [part.partition("\n")[2].split("```")[0] for part in text.split(f"```{language}")[1:]]
 
 
 def test_the_mappings_in_the_documentation_are_mappings_and_the_complete_one_reads_the_files_beside_it(trail):
