@@ -120,6 +120,13 @@ def test_a_stage_has_a_key_a_name_and_a_probability():
         given().when(define(stage("lead") | {field: None})).refused("missing_field")
 
 
+def test_an_optional_field_of_a_stage_that_is_null_is_absent():
+    action = {"key": "call", "name": "Call", "required": None}
+    past = given(define(stage("lead") | {"actions": [action], "rots_after_days": None}), opening(2))
+    past.when(win(3)).then("deal_won")
+    given().when(define(stage("lead") | {"actions": None})).then("pipeline_defined")
+
+
 def test_a_stage_has_no_other_fields():
     given().when(define(stage("lead", colour="red"))).refused("unknown_field")
 

@@ -175,7 +175,8 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
             number = stage.get(name) if isinstance(stage, Mapping) else None
             if isinstance(number, str) and not _DECIMAL.fullmatch(number):
                 raise error("invalid_field", f"stages[{place}].{name}", why='give a number, or its text such as "0.25"')
-    stages: tuple[Stage, ...] = shaped(given, Annotated[tuple[Stage, ...], Meta(max_length=100)], "stages")
+    shape = Annotated[tuple[Stage, ...], Meta(max_length=100)]
+    stages: tuple[Stage, ...] = shaped(_without_nulls(given), shape, "stages")
     if not stages:
         raise error("no_stages", "stages")
     _unique([stage.key for stage in stages], "stages")
@@ -188,6 +189,13 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
             _decimal_between(stage.rots_after_days, 100_000, f"{where}.rots_after_days")
         _unique([action.key for action in stage.actions], f"{where}.actions")
     return stages
+
+
+def _without_nulls(given: object) -> object:
+    """Stages and their actions without fields that are null: an optional one is absent then, another is missing."""
+    if isinstance(given, Mapping):
+        return {name: _without_nulls(value) for name, value in given.items() if value is not None}
+    return [_without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
 
 
 def parse_moves(given: object) -> Mapping[str, Move]:
