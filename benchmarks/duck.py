@@ -142,7 +142,7 @@ def pipeline_figures(answer: list[Any], definition: int) -> dict[str | None, Lin
         value = {one: _cents(by_currency[one][1]) for one in sorted(by_currency)}
         weighted = {one: _cents(by_currency[one][2]) for one in sorted(by_currency)}
         key = None if place is None else keys[place]
-        found[key] = Line(deals, value, weighted, _days(median), stalled)
+        found[key] = Line(deals, value, weighted, days(median), stalled)
     return found
 
 
@@ -150,7 +150,8 @@ def _cents(exact: Decimal) -> Decimal:
     return exact.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
-def _days(span: float | None) -> float | None:
+def days(span: float | None) -> float | None:
+    """A span in microseconds as days, rounded half to even to 2 decimals."""
     return None if span is None else round(Fraction(span) / DAY * 100) / 100
 
 
@@ -206,6 +207,6 @@ class Step(NamedTuple):
 def funnel_figures(answer: list[Any]) -> tuple[list[Step], int, int]:
     """What a statement answered: the stages, the size of the cohort, and how many were won."""
     steps = [
-        Step(entered, *counts, _days(median), _days(p90)) for _, entered, median, p90, *counts, _, _ in answer
+        Step(entered, *counts, days(median), days(p90)) for _, entered, median, p90, *counts, _, _ in answer
     ]
     return steps, answer[0][-2], answer[0][-1]
