@@ -171,8 +171,8 @@ def funnel_sql(definition: int) -> str:
         ), reach AS (
             SELECT deal, status, max(place) FILTER (place < {stages}) AS furthest FROM seen GROUP BY deal, status
         ), firsts AS (
-            SELECT deal, place, min(begun_at) AS begun_at, arg_min(root, begun_at) AS root FROM seen WHERE place < {stages}
-            GROUP BY deal, place
+            SELECT deal, place, min(begun_at) AS begun_at, arg_min(root, begun_at) AS root FROM seen
+            WHERE place < {stages} GROUP BY deal, place
         ), spans AS (
             SELECT firsts.deal, firsts.place, min(seen.begun_at) - firsts.begun_at AS span
             FROM firsts JOIN seen ON seen.deal = firsts.deal AND seen.place > firsts.place
@@ -206,7 +206,5 @@ class Step(NamedTuple):
 
 def funnel_figures(answer: list[Any]) -> tuple[list[Step], int, int]:
     """What a statement answered: the stages, the size of the cohort, and how many were won."""
-    steps = [
-        Step(entered, *counts, days(median), days(p90)) for _, entered, median, p90, *counts, _, _ in answer
-    ]
+    steps = [Step(entered, *counts, days(median), days(p90)) for _, entered, median, p90, *counts, _, _ in answer]
     return steps, answer[0][-2], answer[0][-1]

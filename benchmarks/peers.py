@@ -3,13 +3,13 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from eventsourcing.persistence import Tracking, TrackingRecorder
 from eventsourcing.projection import Projection
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore, SQLiteTrackingRecorder
 
+from benchmarks.harness import timer
 from dealtrail.store import mapper
 from dealtrail.store.log import Log
 
@@ -35,11 +35,11 @@ def rewrite(store: Path, target: Path) -> float:
     ready list. Indexes are made after the rows. All is one transaction, followed by a checkpoint.
     """
     seconds = 0.0
-    begun = perf_counter()
+    begun = timer()
     with sqlite3.connect(store) as log:
         for topic, state in log.execute("SELECT topic, state FROM event ORDER BY position"):
             mapper.decode(topic, state)
-    seconds += perf_counter() - begun
+    seconds += timer() - begun
     done = sqlite3.connect(model_file(store))
     made = sqlite3.connect(target, isolation_level=None)
     for pragma in PRAGMAS:
@@ -48,16 +48,16 @@ def rewrite(store: Path, target: Path) -> float:
     for name, sql in _schema(done, "table"):
         made.execute(sql)
         for insert, rows in _ready(done, name):
-            begun = perf_counter()
+            begun = timer()
             made.executemany(insert, rows)
-            seconds += perf_counter() - begun
-    begun = perf_counter()
+            seconds += timer() - begun
+    begun = timer()
     for _, sql in _schema(done, "index"):
         made.execute(sql)
     made.execute("COMMIT")
     made.execute("PRAGMA synchronous=FULL")
     made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    seconds += perf_counter() - begun
+    seconds += timer() - begun
     for name, _ in _schema(done, "table"):
         count = f'SELECT count(*) FROM "{name}"'
         assert made.execute(count).fetchone() == done.execute(count).fetchone(), name
@@ -124,13 +124,13 @@ def project(store: Path, target: Path, count: int) -> float:
     view.create_table()
     projection = _Standing(view)
     done = 0
-    begun = perf_counter()
+    begun = timer()
     while done < count:
         for notification in log.recorder.select_notifications(done + 1, 1_000, stop=count):
             event = mapper.decode(notification.topic, notification.state)
             projection.process_event((notification, event), Tracking("log", notification.id))
             done += 1
-    seconds = perf_counter() - begun
+    seconds = timer() - begun
     assert view.max_tracking_id("log") == count
     datastore.close()
     log.close()

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks import duck
 from benchmarks.harness import ROUNDS, Figure, alternate, figure
 from benchmarks.stores import opened, store
-from benchmarks.workload import DAY, END, PIPELINE, REDEFINED, SIZES, BEGIN, moment
+from benchmarks.workload import BEGIN, DAY, END, PIPELINE, REDEFINED, SIZES, moment
 from dealtrail import PipelineReport, Trail
 
 _SMALLER = {"M": "S", "L": "M"}
@@ -62,9 +62,7 @@ def _against_duckdb(size: str, trail: Trail, at: list[int]) -> list[Figure]:
                 assert peer == lines(trail.pipeline_report(PIPELINE, as_of=moment(moment_at))), moment(moment_at)
             ours, peers = alternate(ROUNDS, lambda n: trail.pipeline_report(PIPELINE, as_of=moment(at[n])), theirs)
             setting = f"{_OURS}; theirs: one statement, executed and fetched; {duck.versions(c)}"
-        figures.append(
-            figure(row, "pipeline report at a random past T", against, size, bar, setting, ours, peers)
-        )
+        figures.append(figure(row, "pipeline report at a random past T", against, size, bar, setting, ours, peers))
     return figures
 
 

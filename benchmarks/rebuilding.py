@@ -46,6 +46,7 @@ def run(size: str) -> list[Figure]:
         f" the rows, checkpoint; {pragmas} on both sides"
     )
     what, peer = "rebuild", "scan + decode + executemany of the very rows and indexes"
+    per_event = [s / events * 1e6 for s in seconds["one core"]]
     figures = [
         figure("rebuild", what, f"{peer}, both on one core", size, "≤ 2×", setting, seconds["one core"],
                seconds["rewrite"], "s"),
@@ -53,7 +54,7 @@ def run(size: str) -> list[Figure]:
                seconds["all cores"], seconds["rewrite"], "s"),
         figure("rebuild-library", "rebuild, per event", "the library's way: one transaction per event", size,
                "≥ 25× faster", f"{_OURS}, one core; theirs: {PROJECTED:,} events, select_notifications into a"
-               f" Projection with a SQLite tracking recorder; {pragmas}", [s / events * 1e6 for s in seconds["one core"]],
+               f" Projection with a SQLite tracking recorder; {pragmas}", per_event,
                [s / PROJECTED * 1e6 for s in seconds["project"]], "µs"),
     ]  # fmt: skip
     if "backdated" in sides:
@@ -61,7 +62,7 @@ def run(size: str) -> list[Figure]:
         figures.append(
             figure("rebuild-backdated", "rebuild, 30 % backdated by months, per event", "itself at M", "H", "≤ 1.5×",
                    f"{_OURS}, one core", [s / others * 1e6 for s in seconds["backdated"]],
-                   [s / events * 1e6 for s in seconds["one core"]], "µs")
+                   per_event, "µs")
         )  # fmt: skip
     peaks = {name: [one.peak_bytes / 1e6 for one in runs] for name, runs in found.items()}
     timed = "peak resident memory of the process, imports and all, on one core"

@@ -12,7 +12,7 @@ FOREVER = 2**62
 
 
 class Happening(NamedTuple):
-    """Something that stands in a deal's timeline: `place` orders what occurred at one moment; `fact` is what it says."""
+    """What stands in a deal's timeline: `place` orders what occurred at one moment, `fact` is what it says."""
 
     at: int
     place: int

@@ -122,15 +122,13 @@ def workload(shape: Shape) -> Iterator[Step]:
     waiting: list[tuple[int, int, _Life, int]] = []
     redefinition = _Life("", [(REDEFINED, _definition(PIPELINE, 2, REDEFINED), None)])
     heappush(waiting, (REDEFINED, -1, redefinition, 0))
-    number = 0
-    for opens_at, padding in _openings(rng, shape):
+    for number, (opens_at, padding) in enumerate(_openings(rng, shape)):
         while waiting and waiting[0][0] <= opens_at:
             yield _next(waiting)
         life = _padding(rng, number, opens_at) if padding else _life(rng, number, opens_at, shape)
         for place, (recorded_at, _, _) in enumerate(life.events):
             if recorded_at < END:
                 heappush(waiting, (recorded_at, number * 100 + place, life, place))
-        number += 1
     while waiting:
         yield _next(waiting)
 
