@@ -1,5 +1,6 @@
 """Stores of a size, each built once into a cache folder outside the project, and copied where a benchmark writes."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -59,6 +60,7 @@ def store(name: str, shape: Shape | None = None) -> Path:
         _remove(building)
         load(building, shape)
         os.replace(building, path)
+        _remove(building)
         print(f"  recorded the store {name} in {perf_counter() - begun:.0f} s", flush=True)
     with opened(path) as trail:
         trail.pipelines()
@@ -75,11 +77,15 @@ def load(path: Path, shape: Shape) -> int:
             yield step.action
 
     count = 0
-    with Trail.open(path, clock=clock) as trail:
-        for outcome in trail.record_each(ticking()):
-            if outcome.refused is not None:
-                raise outcome.refused
-            count += 1
+    gc.disable()  # it would look through all that the writer keeps decoded, again and again, and find nothing
+    try:
+        with Trail.open(path, clock=clock) as trail:
+            for outcome in trail.record_each(ticking()):
+                if outcome.refused is not None:
+                    raise outcome.refused
+                count += 1
+    finally:
+        gc.enable()
     return count
 
 
