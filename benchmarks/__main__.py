@@ -45,10 +45,11 @@ def main() -> None:
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; a size is S, M or L, a part one of {', '.join(PARTS)}")
     RESULTS.mkdir(exist_ok=True)
     for one in "SML" if size == "L" else size:
-        results = read(one)
         for part in parts or PARTS:
             print(f"{one}: {part}", flush=True)
-            results.parts[part] = (datetime.now(UTC).date().isoformat(), machine(), PARTS[part](one))
+            measured = (datetime.now(UTC).date().isoformat(), machine(), PARTS[part](one))
+            results = read(one)
+            results.parts[part] = measured
             encoded = msgspec.json.format(msgspec.json.encode(results), indent=1)
             (RESULTS / f"{one}.json").write_bytes(encoded + b"\n")
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.__main__ import read
+from benchmarks.__main__ import PARTS, read
 from benchmarks.harness import Figure, number
 from benchmarks.workload import SIZES
 
@@ -19,7 +19,8 @@ _PLOTTED = {
 
 def figures(size: str) -> list[Figure]:
     """Every figure of a size."""
-    return [line for _, _, lines in read(size).parts.values() for line in lines]
+    parts = read(size).parts
+    return [line for part in PARTS if part in parts for line in parts[part][2]]
 
 
 def tables() -> str:
@@ -52,7 +53,7 @@ def _settings(found: list[Figure]) -> dict[str, str]:
     """What each setting belongs to, those that several lines share said once."""
     shared: dict[str, list[str]] = {}
     for line in found:
-        shared.setdefault(line.timed, []).append(line.what)
+        shared.setdefault(line.timed, []).append(f"{line.what} ({line.against})" if line.against else line.what)
     return {timed: "; ".join(dict.fromkeys(whats)) for timed, whats in shared.items()}
 
 
@@ -68,12 +69,14 @@ def plot(path: Path) -> None:
     by_size = {size: {line.row: line for line in figures(size)} for size in "SML"}
     for color, (row, labels) in enumerate(_PLOTTED.items()):
         for label, field, style in ((labels[0], "ours", "o-"), (labels[1], "theirs", "s--")):
+            if not label:
+                continue
             points = [
                 (SIZES[size].deals, getattr(lines[row], field) * (1_000 if lines[row].unit == "s" else 1))
                 for size, lines in by_size.items()
                 if row in lines
             ]
-            if label and points:
+            if points:
                 axes.plot(*zip(*points, strict=True), style, color=f"C{color}", label=label)
     axes.set(xscale="log", yscale="log", xlabel="deals (about 6 events each)", ylabel="milliseconds")
     axes.grid(visible=True, which="both", alpha=0.2)
