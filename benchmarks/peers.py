@@ -10,6 +10,7 @@ from eventsourcing.projection import Projection
 from eventsourcing.sqlite import SQLiteCursor, SQLiteDatastore, SQLiteTrackingRecorder
 
 from benchmarks.harness import timer
+from benchmarks.stores import Clock
 from dealtrail.store import mapper
 from dealtrail.store.log import Log
 
@@ -113,9 +114,7 @@ class _Standing(Projection[TrackingRecorder]):
 
 def project(store: Path, target: Path, count: int) -> float:
     """Project the first events of a log one by one, as the library does it; the seconds that this took."""
-    from dealtrail.trail import _now
-
-    log = Log(str(store), _now)
+    log = Log(str(store), Clock())
     datastore = SQLiteDatastore(str(target))
     with datastore.get_connection(commit=True) as connection:
         for pragma in PRAGMAS:
