@@ -1,7 +1,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check torture docs docs-cli clean
+.PHONY: demo test check torture docs docs-cli bench clean
+
+# S, M or L (10,000, 100,000 or 1,000,000 deals; L takes S and M along, and an hour or more the first time).
+SIZE ?= M
 
 demo: .venv/installed
 	$(BIN)/dealtrail demo --force
@@ -24,6 +27,10 @@ docs: .venv/documenting
 docs-cli: .venv/installed
 	$(BIN)/python tests/cli_page.py
 
+bench: .venv/benching
+	$(BIN)/python -m benchmarks $(SIZE)
+	$(BIN)/python -m benchmarks.render
+
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
@@ -35,6 +42,10 @@ docs-cli: .venv/installed
 
 .venv/documenting: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "mkdocs>=1.6,<2" "mkdocs-material>=9.5" "mkdocstrings[python]>=0.27"
+	touch $@
+
+.venv/benching: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "duckdb>=2" "pandas>=3" "matplotlib>=3.9"
 	touch $@
 
 clean:
