@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from dealtrail.domain.texts import parse_json
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
+    from dealtrail.projections.history import Happened
     from dealtrail.projections.pipeline_report import PipelineReport
+    from dealtrail.projections.pipelines import DefinitionView
     from dealtrail.projections.question import Draft
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
-    from dealtrail.trail import DefinitionView, Happened, Imported, Recorded, Trail
+    from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.trail import Trail
 
 _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
@@ -25,7 +28,10 @@ _HOMES = {
     "dealtrail.projections.question": ("Draft",),
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
-    "dealtrail.trail": ("DefinitionView", "Happened", "Imported", "Recorded", "Trail"),
+    "dealtrail.projections.history": ("Happened",),
+    "dealtrail.projections.pipelines": ("DefinitionView",),
+    "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.trail": ("Trail",),
 }
 
 __all__ = [

@@ -55,7 +55,7 @@ def test_a_run_at_once_that_is_abandoned_records_nothing_and_lets_others_write(h
 @pytest.mark.parametrize(("how", "kept"), [({"atomic": True}, True), ({"dry_run": True}, False), ({}, True)])
 def test_a_long_run_remembers_every_deal_when_it_forgets_what_it_decoded(monkeypatch, how, kept):
     monkeypatch.setattr(log_module, "_CACHED_DEALS", 5)
-    monkeypatch.setattr("dealtrail.trail._STEPS_PER_COMMIT", 10)
+    monkeypatch.setattr("dealtrail.store.recording._STEPS_PER_COMMIT", 10)
     past = given(B2B)
     actions = [opening(1, deal=f"D-{n}") for n in range(25)] + [move(2, "qualified", deal=f"D-{n}") for n in range(25)]
     assert codes(past.trail.record_each(actions, **how)) == [None] * 50
@@ -161,7 +161,7 @@ def test_a_refusal_keeps_no_frame_of_the_run_alive():
 
 
 def test_the_numbers_of_a_run_count_on_over_its_commits(monkeypatch):
-    monkeypatch.setattr("dealtrail.trail._STEPS_PER_COMMIT", 2)
+    monkeypatch.setattr("dealtrail.store.recording._STEPS_PER_COMMIT", 2)
     past = given(B2B)
     assert [one.line for one in past.trail.record_each(MIXED)] == [1, 2, 3, 4]
     numbers = count(1)

@@ -11,8 +11,8 @@ from dealtrail.importing.mapping import Mapping
 from dealtrail.importing.rows import CsvFile, Source
 from dealtrail.importing.staging import Staged, Staging
 from dealtrail.importing.translating import Translator, row_id
-from dealtrail.projections.writing import Progress
-from dealtrail.trail import Imported, Trail
+from dealtrail.store.recording import Imported, Progress
+from dealtrail.trail import Trail
 
 
 class BadRow(msgspec.Struct, frozen=True):

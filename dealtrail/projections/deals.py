@@ -13,7 +13,9 @@ from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import moment
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
-from dealtrail.projections.question import Lens, When, fits
+from dealtrail.projections.question import Lens, When, fits, known_pipelines
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.log import Log
 
 STATUSES = ("open", "won", "lost", "disqualified", "merged")
 Where = Mapping[str, Scalar | None]
@@ -58,7 +60,7 @@ class DealView(msgspec.Struct, frozen=True):
     version: int
 
 
-def views(c: SQLiteCursor, at: When, known: Mapping[str, Pipeline], numbers: Iterable[int]) -> list[DealView]:
+def views(c: SQLiteCursor, log: Log, at: When, known: Mapping[str, Pipeline], numbers: Iterable[int]) -> list[DealView]:
     """The deals of these numbers, in the order of their ids; one that T does not reach is left out."""
     chosen = list(numbers)
     values = {**at.values, "numbers": msgspec.json.encode(chosen).decode()}
@@ -66,8 +68,10 @@ def views(c: SQLiteCursor, at: When, known: Mapping[str, Pipeline], numbers: Ite
     stay_of = stays(c, at, lenses, chosen)
     shown = _personal(c, values)
     c.execute(_HELD, values)
-    found = [_view(row, stay_of, lenses, shown) for row in c.fetchall()]
-    return sorted(found, key=lambda view: view.deal)
+    rows = sorted(c.fetchall(), key=lambda row: row[1])
+    with log.reading() as reading:
+        versions = reading.versions_at([f"deal:{row[1]}" for row in rows], at.position)
+    return [_view(row, stay_of, lenses, shown, versions[f"deal:{row[1]}"]) for row in rows]
 
 
 _COLUMNS = (
@@ -86,7 +90,11 @@ _HELD = (
 
 
 def _view(
-    row: tuple[Any, ...], stay_of: Mapping[int, Any], lenses: Mapping[str, Lens], shown: Mapping[int, Any]
+    row: tuple[Any, ...],
+    stay_of: Mapping[int, Any],
+    lenses: Mapping[str, Lens],
+    shown: Mapping[int, Any],
+    version: int,
 ) -> DealView:
     number, deal, pipeline, status, stage, definition, opened_at, closed_at, *rest = row
     amount, currency, owner, source, attributes, expected_close, completed, reason, merged_into, subject = rest
@@ -114,7 +122,7 @@ def _view(
         subject=subject,
         title=title,
         personal=personal,
-        version=0,
+        version=version,
     )
 
 
@@ -141,6 +149,16 @@ def numbers_of(c: SQLiteCursor, deals: list[str]) -> list[int]:
         (msgspec.json.encode(deals).decode(),),
     )
     return [row[0] for row in c.fetchall()]
+
+
+def deal(log: Log, model: ReadModel, name: str, at: When) -> DealView | None:
+    """One deal at (T, K); see `Trail.deal`."""
+    with model.answering(at.position) as c:
+        numbers = numbers_of(c, [name])
+        if not numbers or numbers[0] > at.position:
+            raise error("unknown_deal", "deal", deal=name)
+        found = views(c, log, at, known_pipelines(c, at.position), numbers)
+    return found[0] if found else None
 
 
 def listed(

@@ -1,21 +1,22 @@
 """The funnel report: of a cohort, how many deals went through each stage, how fast, and where they dropped out."""
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from fractions import Fraction
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any
 
 import msgspec
-from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Basis, Scalar
+from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import error
-from dealtrail.domain.times import DAY, Instant, days, quantile, share
-from dealtrail.projections.fold import Mark
-from dealtrail.projections.question import Facts, Lens, When, columns_of, fits, grouped
-from dealtrail.projections.rows import bases_of, integers_of, marks_of
+from dealtrail.domain.periods import parse_period
+from dealtrail.domain.times import DAY, Instant, days, moment, quantile, share, zone
+from dealtrail.projections.journeys import Journey, journeys
+from dealtrail.projections.provenance import heading
+from dealtrail.projections.question import Asked, Lens, When, grouped, known_pipeline, lens_of, plain_number
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.log import Log
 
 
 class FunnelStage(msgspec.Struct, frozen=True):
@@ -94,42 +95,6 @@ class Figures(msgspec.Struct, frozen=True):
     groups: list[FunnelGroup] | None
 
 
-class Journey(msgspec.Struct, frozen=True):
-    """What became of deals of the cohort that went the same way, in the stages of the version read under.
-
-    `furthest` is the furthest stage visited, `entered` every stage that they were in, and `passes` for each stage gone
-    beyond the marks of their path between which that lies: first entering it, first being beyond it afterwards.
-    `ats` says for each deal when the marks occurred, `deals` their numbers.
-    """
-
-    facts: Facts
-    status: str
-    furthest: int
-    entered: frozenset[int]
-    passes: dict[int, tuple[int, int]]
-    ats: list[list[Instant]]
-    deals: list[int]
-
-    def reached(self, index: int) -> bool:
-        """Whether they came to a stage or beyond; a deal that is won has passed every stage."""
-        return self.status == "won" or self.furthest >= index
-
-    def passed(self, index: int) -> bool:
-        """Whether they came beyond a stage."""
-        return self.status == "won" or self.furthest > index
-
-    def ended(self, index: int, status: str) -> bool:
-        """Whether a stage is the furthest, with that status."""
-        return self.status == status and self.furthest == index
-
-    def spans(self, index: int) -> list[Instant]:
-        """How long each deal took to pass a stage."""
-        if index not in self.passes:
-            return []
-        entered, beyond = self.passes[index]
-        return [ats[beyond] - ats[entered] for ats in self.ats]
-
-
 # The deals behind each field of a stage; of a share, those that it counts.
 STAGE_FIELDS: dict[str, Callable[[Journey, int], bool]] = {
     "entered": lambda journey, index: index in journey.entered,
@@ -156,135 +121,50 @@ TOTAL_FIELDS: dict[str, Callable[[Journey], bool]] = {
     "close_rate": lambda journey: journey.status == "won",
 }
 
-_COLUMNS = "opened_at, last_known, shape, ats, knowns, bases"
-_COHORT = (
-    " WHERE opened_into = :pipeline AND opened_at >= :from AND opened_at < :until AND opened_at <= :as_of"
-    " AND path_from <= :position"
-)
-_ROWS = (
-    f"SELECT number, {_COLUMNS} FROM deal INDEXED BY deal_opened {_COHORT} UNION ALL"
-    f" SELECT deal, {_COLUMNS} FROM past_path INDEXED BY past_path_opened {_COHORT} AND path_to > :position"
-)
+
+class AskedOfCohort(msgspec.Struct, frozen=True):
+    """What the funnel is asked beside the rest: the cohort's period, and for how long each deal is followed."""
+
+    cohort: str
+    within: int | float | None
+    fiscal_year_start: int
+    period: tuple[Instant, Instant]
+    span: Instant | None
+
+    @classmethod
+    def parsed(cls, cohort: object, within: object, fiscal_year_start: object, tz: str) -> "AskedOfCohort":
+        """The arguments, checked. Errors: invalid_period, invalid_tz, invalid_field."""
+        if type(fiscal_year_start) is not int or not 1 <= fiscal_year_start <= 12:
+            raise error("invalid_field", "fiscal_year_start", why="give a month, 1 to 12")
+        period = parse_period(cohort, zone(tz), fiscal_year_start)
+        return cls(str(cohort), plain_number(within), fiscal_year_start, period, window(within))
+
+    def shown(self) -> dict[str, Any]:
+        """As a question repeats them."""
+        return {"cohort": self.cohort, "within": self.within, "fiscal_year_start": self.fiscal_year_start}
 
 
-def journeys(
-    c: SQLiteCursor,
-    lens: Lens,
-    at: When,
-    cohort: tuple[Instant, Instant],
-    within: Instant | None,
-    where: Mapping[str, Scalar | None],
-    group_by: Iterable[str],
-) -> list[Journey]:
-    """What became of the deals opened into the pipeline in a period, but for those merged by T.
-
-    `within` microseconds from its opening only count for each deal; filter and groups look at the deal as it opened.
-    """
-    c.execute(_ROWS, {**at.values, "pipeline": lens.pipeline.key, "from": cohort[0], "until": cohort[1]})
-    rows = c.fetchall()
-    c.execute("SELECT id, marks FROM shape WHERE id IN (SELECT value FROM json_each(?))", (_ids(rows),))
-    ways = {number: _Way(marks_of(marks), lens) for number, marks in c.fetchall()}
-    fields = tuple(columns_of(where, group_by))
-    found: dict[Any, Journey] = {}
-    for number, opened_at, last_known, shape, ats_text, knowns, bases_text in rows:
-        ats = integers_of(ats_text)
-        until = at.as_of - opened_at
-        length = len(ats) if ats[-1] <= until else bisect_right(ats, until)
-        if last_known > at.position:
-            length = min(length, bisect_right(integers_of(knowns), at.position))
-        way = ways[shape]
-        if way.merged < length:
-            continue
-        if within is not None and ats[length - 1] > within:
-            length = bisect_right(ats, within, 0, length)
-        bases = bases_of(bases_text) if fields or way.conditional else []
-        facts = _as_opened(bases[0], fields) if fields else _NOTHING
-        read = way.read(length, bases)
-        key = (shape, length, read, _encode(facts) if fields else None)
-        journey = found.get(key)
-        if journey is None:
-            journey = found[key] = way.journey(length, read, facts)
-        journey.ats.append(ats)
-        journey.deals.append(number)
-    return [journey for journey in found.values() if fits(where, journey.facts)]
-
-
-def _ids(rows: list[tuple[Any, ...]]) -> str:
-    return msgspec.json.encode({row[3] for row in rows}).decode()
-
-
-_NOTHING = Facts(None, None, None, {})
-_encode = msgspec.json.Encoder(order="sorted").encode
-
-
-def _as_opened(basis: Basis, fields: Iterable[str]) -> Facts:
-    """What a deal had as it opened, as far as it is asked for: deals with the rest unlike are counted together."""
-    return Facts(
-        basis.value.currency if basis.value is not None and "currency" in fields else None,
-        basis.owner if "owner" in fields else None,
-        basis.source if "source" in fields else None,
-        basis.attributes if "attributes" in fields else {},
+def funnel_report(
+    log: Log, model: ReadModel, key: str, at: When, asked: Asked, of_cohort: AskedOfCohort
+) -> FunnelReport:
+    """The report; see `Trail.funnel_report`."""
+    with model.answering(at.position) as c:
+        lens = lens_of(known_pipeline(c, key, at.position), asked.definition, at)
+        found = journeys(c, lens, at, of_cohort.period, of_cohort.span, asked.where, asked.group_by)
+    made = figures(found, lens, asked.group_by)
+    return FunnelReport(
+        cohort=Cohort(*map(moment, of_cohort.period)),
+        within=of_cohort.within,
+        **heading(log, "funnel", at, lens, asked.shown() | of_cohort.shown(), made),
     )
 
 
-class _Way:
-    """The marks of a path, as they are read under a definition: the same for all deals that have them, mostly."""
-
-    def __init__(self, marks: tuple[Mark, ...], lens: Lens) -> None:
-        self._marks = marks
-        self._lens = lens
-        kinds = [mark.kind for mark in marks]
-        self.merged = kinds.index("merged") if "merged" in kinds else len(kinds)
-        own = {mark.definition for mark in marks if mark.stage and mark.pipeline == lens.pipeline.key}
-        self.conditional = any(
-            not isinstance(move, str)
-            for definition in lens.pipeline.definitions[min(own, default=0) : lens.under.version]
-            for move in definition.moves.values()
-        )
-        self._read: dict[int, tuple[int | None, ...]] = {}
-
-    def read(self, length: int, bases: list[Basis]) -> tuple[int | None, ...]:
-        """For each of the first marks the stage by its place, beyond the last one for a win; None outside of both."""
-        if self.conditional:
-            return tuple(self._places(length, iter(bases)))
-        if length not in self._read:
-            self._read[length] = tuple(self._places(length, repeat(_NO_BASIS)))
-        return self._read[length]
-
-    def _places(self, length: int, bases: Iterator[Basis]) -> Iterator[int | None]:
-        key, beyond_all = self._lens.pipeline.key, len(self._lens.under.stages)
-        for mark in self._marks[:length]:
-            if mark.stage:
-                basis = next(bases)
-                yield self._lens.place(mark.stage, mark.definition, basis) if mark.pipeline == key else None
-            else:
-                yield beyond_all if mark.kind == "won" and mark.pipeline == key else None
-
-    def journey(self, length: int, read: tuple[int | None, ...], facts: Facts) -> Journey:
-        """What became of deals that went this way, without a deal yet."""
-        path = [(index, place) for place, index in enumerate(read) if index is not None]
-        entered = {index for index, _ in path if index < len(self._lens.under.stages)}
-        passes: dict[int, tuple[int, int]] = {}
-        for index in entered:
-            first = next(place for there, place in path if there == index)
-            beyond = next((place for there, place in path if place > first and there > index), None)
-            if beyond is not None:
-                passes[index] = (first, beyond)
-        visit = next(mark for mark in reversed(self._marks[:length]) if mark.stage)
-        last = self._marks[length - 1]
-        status = "transferred" if visit.pipeline != self._lens.pipeline.key else "open" if last.stage else last.kind
-        return Journey(facts, status, max(entered), frozenset(entered), passes, [], [])
-
-
-_NO_BASIS = Basis(None, None, None, {})
-
-
-def figures(journeys: list[Journey], lens: Lens, group_by: tuple[str, ...]) -> Figures:
+def figures(cohort: list[Journey], lens: Lens, group_by: tuple[str, ...]) -> Figures:
     """The figures of the report over its cohort: per stage of the definition in order, in total, and per group."""
     groups = [
-        FunnelGroup(group, _stages(members, lens), _total(members)) for group, members in grouped(journeys, group_by)
+        FunnelGroup(group, _stages(members, lens), _total(members)) for group, members in grouped(cohort, group_by)
     ]
-    return Figures(_stages(journeys, lens), _total(journeys), groups if group_by else None)
+    return Figures(_stages(cohort, lens), _total(cohort), groups if group_by else None)
 
 
 def _stages(cohort: list[Journey], lens: Lens) -> list[FunnelStage]:

@@ -14,7 +14,10 @@ from dealtrail.domain.definitions import Scalar, Stage
 from dealtrail.domain.money import of_millionths, rounded, times, total
 from dealtrail.domain.times import Instant, days, quantile
 from dealtrail.projections.holding import Tally, cells, tallies
-from dealtrail.projections.question import Lens, When, columns_of, fits, grouped
+from dealtrail.projections.provenance import heading
+from dealtrail.projections.question import Asked, Lens, When, columns_of, fits, grouped, known_pipeline, lens_of
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.log import Log
 
 
 class PipelineFigures(msgspec.Struct, frozen=True):
@@ -80,6 +83,15 @@ FIELDS: dict[str, Callable[[Tally, Lens, Instant], list[int]]] = {
     "median_days_in_stage": lambda tally, lens, at: tally.deals,
     "stalled": lambda tally, lens, at: _stalled_deals(tally, lens, at),
 }
+
+
+def pipeline_report(log: Log, model: ReadModel, key: str, at: When, asked: Asked) -> PipelineReport:
+    """The report; see `Trail.pipeline_report`."""
+    with model.answering(at.position) as c:
+        lens = lens_of(known_pipeline(c, key, at.position), asked.definition, at)
+        found = standing(c, lens, at, asked.where, asked.group_by)
+    made = figures(found, lens, at.as_of, asked.group_by)
+    return PipelineReport(**heading(log, "pipeline", at, lens, asked.shown(), made))
 
 
 def standing(

@@ -20,7 +20,7 @@ from dealtrail.domain.definitions import (
     parse_stages,
 )
 from dealtrail.domain.errors import error, nearest
-from dealtrail.domain.times import Instant, moment, parse_moment, zone
+from dealtrail.domain.times import Instant, parse_moment, zone
 from dealtrail.store.log import Log
 
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
@@ -111,7 +111,7 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
         return When(as_of_used, known_at_used, reading.position_at(known_at_used))
 
 
-def pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
+def known_pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
     """Every pipeline as known at a log position, by key."""
     c.execute(
         "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves FROM definition"
@@ -128,15 +128,15 @@ def pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
     return found
 
 
-def pipeline(c: SQLiteCursor, key: object, position: int) -> Pipeline:
+def known_pipeline(c: SQLiteCursor, key: object, position: int) -> Pipeline:
     """One pipeline as known at a log position. Errors: unknown_pipeline."""
-    known = pipelines(c, position)
+    known = known_pipelines(c, position)
     if not isinstance(key, str) or key not in known:
         raise error("unknown_pipeline", "pipeline", pipeline=key, nearest=nearest(key, known))
     return known[key]
 
 
-def lens(known: Pipeline, given: object, at: When) -> Lens:
+def lens_of(known: Pipeline, given: object, at: When) -> Lens:
     """The version that a question asks for: `as_of`, `current`, a number or a draft.
 
     Errors: unknown_definition, cannot_restate, invalid_field, and those of a redefinition for a draft.
@@ -189,11 +189,6 @@ def understood(given: object, lens: Lens) -> object:
         draft = Draft(lens.under.stages, lens.under.moves)
         return msgspec.json.decode(msgspec.json.encode(draft, order="deterministic"))
     return given
-
-
-def shown(at: Instant) -> str:
-    """A moment as reports show it: ISO 8601 in UTC."""
-    return moment(at).isoformat().replace("+00:00", "Z")
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -302,3 +297,33 @@ def group_key(group: Mapping[str, Scalar | None]) -> tuple[tuple[int, Any], ...]
     """What makes two groups one, and puts them in order."""
     ranks = {"number": 0, "boolean": 1, "text": 2, None: 3}
     return tuple((ranks[kind(value)], 0 if value is None else value) for value in group.values())
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What both reports are asked: the arguments as they were understood."""
+
+    definition: Any
+    group_by: tuple[str, ...]
+    where: dict[str, Scalar | None]
+    tz: str
+
+    @classmethod
+    def parsed(cls, definition: object, group_by: object, where: object, tz: str) -> "Asked":
+        """The arguments, checked. Errors: invalid_group_by, invalid_where."""
+        return cls(definition, parse_group_by(group_by), parse_where(where), tz)
+
+    def shown(self) -> dict[str, Any]:
+        """As a question repeats them."""
+        return {
+            "definition": self.definition,
+            "group_by": list(self.group_by),
+            "where": self.where,
+            "tz": self.tz,
+        }
+
+
+def stage_index(lens: Lens, stage: str) -> int:
+    """The place of a stage in the version read under. Errors: unknown_stage."""
+    if not lens.under.has(stage):
+        raise lens.pipeline.unknown_stage(stage, lens.under)
+    return lens.under.index(stage)

@@ -14,9 +14,10 @@ from threading import Lock
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.projections.schema import fingerprint, migrate
-from dealtrail.projections.writing import Progress, catch_up, fill, read_checkpoint
+from dealtrail.projections.writing import catch_up, fill, read_checkpoint
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.log import Log
+from dealtrail.store.recording import Progress
 
 logger = logging.getLogger("dealtrail")
 

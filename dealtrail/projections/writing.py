@@ -1,6 +1,6 @@
 """Writing the read model: what the log got since the checkpoint, or all of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -22,8 +22,7 @@ from dealtrail.projections.rows import (
 )
 from dealtrail.projections.schema import COLUMNS, STATE, fingerprint, insert
 from dealtrail.store.log import Reading
-
-Progress = Callable[[int, int], None]
+from dealtrail.store.recording import Progress
 
 _CHUNK_EVENTS = 20_000
 _BATCH_ROWS = 50_000

@@ -22,7 +22,9 @@ from typing import Any, Self, TypeAlias
 from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.times import moment, parse_time
-from dealtrail.trail import Happened, Recorded, Trail
+from dealtrail.projections.history import Happened
+from dealtrail.store.recording import Recorded
+from dealtrail.trail import Trail
 
 __all__ = ["NOW", "Clock", "Given", "given", "trail_in_memory"]
 

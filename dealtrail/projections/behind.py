@@ -1,0 +1,85 @@
+"""The deals behind a cell of a report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from eventsourcing.sqlite import SQLiteCursor
+
+from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.texts import shaped
+from dealtrail.domain.times import instant
+from dealtrail.projections.deals import DealView, views
+from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
+from dealtrail.projections.journeys import Journey, journeys
+from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
+from dealtrail.projections.question import Asked, Facts, Lens, When, fits, known_pipelines, lens_of, stage_index
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.log import Log
+
+Report = PipelineReport | FunnelReport
+
+
+def deals_behind(
+    log: Log,
+    model: ReadModel,
+    report: Report,
+    stage: str | None,
+    field: str | None,
+    group: Mapping[str, Scalar | None] | None,
+    currency: str | None,
+) -> list[DealView]:
+    """The deals behind a cell; see `Trail.deals`."""
+    question = report.question
+    at = When(instant(report.as_of), instant(report.known_at), report.position)
+    asked = Asked.parsed(question["definition"], question["group_by"], question["where"], question["tz"])
+    names = asked.group_by
+    if group is not None and not (isinstance(group, Mapping) and set(group) == set(names)):
+        raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(names) or 'none'}")
+    wanted = {} if group is None else {name: group[name] for name in names}
+
+    def is_of(found: Facts) -> bool:
+        return fits(wanted, found) and currency in (None, found.currency)
+
+    with model.answering(at.position) as c:
+        known = known_pipelines(c, at.position)
+        lens = lens_of(known[report.pipeline], asked.definition, at)
+        index = None if stage is None else stage_index(lens, stage)
+        numbers: set[int] = set()
+        if isinstance(report, PipelineReport):
+            holds = _field(FIELDS, field or "deals")
+            for tally in standing(c, lens, at, asked.where, names, deals=True):
+                if index in (None, tally.stage) and is_of(tally.facts):
+                    numbers.update(holds(tally, lens, at.as_of))
+        else:
+            for journey in _journeys(c, lens, at, asked, question):
+                if is_of(journey.facts) and _counts(journey, index, field):
+                    numbers.update(journey.deals)
+        return views(c, log, at, known, numbers)
+
+
+def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Mapping[str, Any]) -> list[Journey]:
+    of_cohort = AskedOfCohort.parsed(question["cohort"], question["within"], question["fiscal_year_start"], asked.tz)
+    by = (*asked.group_by, "currency")
+    return journeys(c, lens, at, of_cohort.period, of_cohort.span, asked.where, by)
+
+
+def report_of(given: object) -> Report:
+    """A report, also one as its JSON says it. Errors: those of its shape."""
+    if isinstance(given, PipelineReport | FunnelReport):
+        return given
+    kind: Any = FunnelReport if isinstance(given, Mapping) and "cohort" in given else PipelineReport
+    return shaped(given, kind, "report")  # type: ignore[no-any-return]
+
+
+def _counts(journey: Journey, index: int | None, field: str | None) -> bool:
+    """Whether a field of a stage, or of the total, counts these deals."""
+    if index is None:
+        return bool(_field(TOTAL_FIELDS, field or "cohort")(journey))
+    return bool(_field(STAGE_FIELDS, field or "reached")(journey, index))
+
+
+def _field(known: Mapping[str, Any], field: str) -> Any:
+    if not isinstance(field, str) or field not in known:
+        raise error("invalid_field", "field", why=f"give one of {', '.join(known)}{nearest(field, known)}")
+    return known[field]

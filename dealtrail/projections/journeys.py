@@ -1,0 +1,174 @@
+"""Journeys: what became of the deals of a cohort, those that went the same way counted together."""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
+from typing import Any
+
+import msgspec
+from eventsourcing.sqlite import SQLiteCursor
+
+from dealtrail.domain.definitions import Basis, Scalar
+from dealtrail.domain.times import Instant
+from dealtrail.projections.fold import Mark
+from dealtrail.projections.question import Facts, Lens, When, columns_of, fits
+from dealtrail.projections.rows import bases_of, integers_of, marks_of
+
+
+class Journey(msgspec.Struct, frozen=True):
+    """What became of deals of the cohort that went the same way, in the stages of the version read under.
+
+    `furthest` is the furthest stage visited, `entered` every stage that they were in, and `passes` for each stage gone
+    beyond the marks of their path between which that lies: first entering it, first being beyond it afterwards.
+    `ats` says for each deal when the marks occurred, `deals` their numbers.
+    """
+
+    facts: Facts
+    status: str
+    furthest: int
+    entered: frozenset[int]
+    passes: dict[int, tuple[int, int]]
+    ats: list[list[Instant]]
+    deals: list[int]
+
+    def reached(self, index: int) -> bool:
+        """Whether they came to a stage or beyond; a deal that is won has passed every stage."""
+        return self.status == "won" or self.furthest >= index
+
+    def passed(self, index: int) -> bool:
+        """Whether they came beyond a stage."""
+        return self.status == "won" or self.furthest > index
+
+    def ended(self, index: int, status: str) -> bool:
+        """Whether a stage is the furthest, with that status."""
+        return self.status == status and self.furthest == index
+
+    def spans(self, index: int) -> list[Instant]:
+        """How long each deal took to pass a stage."""
+        if index not in self.passes:
+            return []
+        entered, beyond = self.passes[index]
+        return [ats[beyond] - ats[entered] for ats in self.ats]
+
+
+_COLUMNS = "opened_at, last_known, shape, ats, knowns, bases"
+_COHORT = (
+    " WHERE opened_into = :pipeline AND opened_at >= :from AND opened_at < :until AND opened_at <= :as_of"
+    " AND path_from <= :position"
+)
+_ROWS = (
+    f"SELECT number, {_COLUMNS} FROM deal INDEXED BY deal_opened {_COHORT} UNION ALL"
+    f" SELECT deal, {_COLUMNS} FROM past_path INDEXED BY past_path_opened {_COHORT} AND path_to > :position"
+)
+
+
+def journeys(
+    c: SQLiteCursor,
+    lens: Lens,
+    at: When,
+    cohort: tuple[Instant, Instant],
+    within: Instant | None,
+    where: Mapping[str, Scalar | None],
+    group_by: Iterable[str],
+) -> list[Journey]:
+    """What became of the deals opened into the pipeline in a period, but for those merged by T.
+
+    `within` microseconds from its opening only count for each deal; filter and groups look at the deal as it opened.
+    """
+    c.execute(_ROWS, {**at.values, "pipeline": lens.pipeline.key, "from": cohort[0], "until": cohort[1]})
+    rows = c.fetchall()
+    c.execute("SELECT id, marks FROM shape WHERE id IN (SELECT value FROM json_each(?))", (_ids(rows),))
+    ways = {number: _Way(marks_of(marks), lens) for number, marks in c.fetchall()}
+    fields = tuple(columns_of(where, group_by))
+    found: dict[Any, Journey] = {}
+    for number, opened_at, last_known, shape, ats_text, knowns, bases_text in rows:
+        ats = integers_of(ats_text)
+        until = at.as_of - opened_at
+        length = len(ats) if ats[-1] <= until else bisect_right(ats, until)
+        if last_known > at.position:
+            length = min(length, bisect_right(integers_of(knowns), at.position))
+        way = ways[shape]
+        if way.merged < length:
+            continue
+        if within is not None and ats[length - 1] > within:
+            length = bisect_right(ats, within, 0, length)
+        bases = bases_of(bases_text) if fields or way.conditional else []
+        facts = _as_opened(bases[0], fields) if fields else _NOTHING
+        read = way.read(length, bases)
+        key = (shape, length, read, _encode(facts) if fields else None)
+        journey = found.get(key)
+        if journey is None:
+            journey = found[key] = way.journey(length, read, facts)
+        journey.ats.append(ats)
+        journey.deals.append(number)
+    return [journey for journey in found.values() if fits(where, journey.facts)]
+
+
+def _ids(rows: list[tuple[Any, ...]]) -> str:
+    return msgspec.json.encode({row[3] for row in rows}).decode()
+
+
+_NOTHING = Facts(None, None, None, {})
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def _as_opened(basis: Basis, fields: Iterable[str]) -> Facts:
+    """What a deal had as it opened, as far as it is asked for: deals with the rest unlike are counted together."""
+    return Facts(
+        basis.value.currency if basis.value is not None and "currency" in fields else None,
+        basis.owner if "owner" in fields else None,
+        basis.source if "source" in fields else None,
+        basis.attributes if "attributes" in fields else {},
+    )
+
+
+class _Way:
+    """The marks of a path, as they are read under a definition: the same for all deals that have them, mostly."""
+
+    def __init__(self, marks: tuple[Mark, ...], lens: Lens) -> None:
+        self._marks = marks
+        self._lens = lens
+        kinds = [mark.kind for mark in marks]
+        self.merged = kinds.index("merged") if "merged" in kinds else len(kinds)
+        own = {mark.definition for mark in marks if mark.stage and mark.pipeline == lens.pipeline.key}
+        self.conditional = any(
+            not isinstance(move, str)
+            for definition in lens.pipeline.definitions[min(own, default=0) : lens.under.version]
+            for move in definition.moves.values()
+        )
+        self._read: dict[int, tuple[int | None, ...]] = {}
+
+    def read(self, length: int, bases: list[Basis]) -> tuple[int | None, ...]:
+        """For each of the first marks the stage by its place, beyond the last one for a win; None outside of both."""
+        if self.conditional:
+            return tuple(self._places(length, iter(bases)))
+        if length not in self._read:
+            self._read[length] = tuple(self._places(length, repeat(_NO_BASIS)))
+        return self._read[length]
+
+    def _places(self, length: int, bases: Iterator[Basis]) -> Iterator[int | None]:
+        key, beyond_all = self._lens.pipeline.key, len(self._lens.under.stages)
+        for mark in self._marks[:length]:
+            if mark.stage:
+                basis = next(bases)
+                yield self._lens.place(mark.stage, mark.definition, basis) if mark.pipeline == key else None
+            else:
+                yield beyond_all if mark.kind == "won" and mark.pipeline == key else None
+
+    def journey(self, length: int, read: tuple[int | None, ...], facts: Facts) -> Journey:
+        """What became of deals that went this way, without a deal yet."""
+        path = [(index, place) for place, index in enumerate(read) if index is not None]
+        entered = {index for index, _ in path if index < len(self._lens.under.stages)}
+        passes: dict[int, tuple[int, int]] = {}
+        for index in entered:
+            first = next(place for there, place in path if there == index)
+            beyond = next((place for there, place in path if place > first and there > index), None)
+            if beyond is not None:
+                passes[index] = (first, beyond)
+        visit = next(mark for mark in reversed(self._marks[:length]) if mark.stage)
+        last = self._marks[length - 1]
+        status = "transferred" if visit.pipeline != self._lens.pipeline.key else "open" if last.stage else last.kind
+        return Journey(facts, status, max(entered), frozenset(entered), passes, [], [])
+
+
+_NO_BASIS = Basis(None, None, None, {})
