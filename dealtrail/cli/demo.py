@@ -1,6 +1,8 @@
 """The demo: a year of a sales team, recorded day by day, and what can be asked about it."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from glob import escape, glob
@@ -161,13 +163,16 @@ def _quarter_before(day: date) -> str:
 
 def _say_what_next(file: Path) -> None:
     name = shlex.quote(str(file))
+    command = "dealtrail"
+    if Path(sys.argv[0]).name == command and shutil.which(command) is None:
+        command = shlex.quote(sys.argv[0])  # it was called by its path, in an environment that is not activated
     click.echo(
         f"""
 Try next:
   export DEALTRAIL_DB={name}
-  dealtrail pipeline {_PIPELINE} --as-of 2026-03-31 --group-by owner
-  dealtrail funnel {_PIPELINE} --cohort 2026-Q1 --within 60 --group-by source
-  dealtrail deals {_PIPELINE} --field stalled --as-of 2026-06-30
-  dealtrail history D-0100
-  dealtrail --help"""
+  {command} pipeline {_PIPELINE} --as-of 2026-03-31 --group-by owner
+  {command} funnel {_PIPELINE} --cohort 2026-Q1 --within 60 --group-by source
+  {command} deals {_PIPELINE} --field stalled --as-of 2026-06-30
+  {command} history D-0100
+  {command} --help"""
     )
