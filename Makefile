@@ -20,6 +20,7 @@ check: test docs
 
 torture: .venv/developing
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python tests/mutations.py
 
 docs: .venv/documenting
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean

@@ -264,6 +264,17 @@ class Engine(RuleBasedStateMachine):
         for _ in range(size):
             self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600, 1500]))
             self.noted(self.both([self.action(rnd)]))
+            if rnd.random() < 0.15:
+                self.busy_moment(rnd)
+
+    def busy_moment(self, rnd: Random) -> None:
+        """Several changes of a deal that occur at one moment and are recorded one after the other; one is amended."""
+        deal, at = rnd.choice(DEALS), self.clock
+        for _ in range(3):
+            self.noted(self.both([{"action": "change_value", "deal": deal, "value": value(rnd), "at": at}]))
+            self.clock += timedelta(minutes=rnd.choice([0, 1, 30]))
+        version = self.versions.get(deal, 3) - rnd.randint(1, 2)
+        self.noted(self.both([{"action": "amend", "deal": deal, "version": max(1, version), "value": value(rnd)}]))
 
     @rule(seed=seeds, size=st.integers(2, 3))
     def record_batch(self, seed: int, size: int) -> None:
