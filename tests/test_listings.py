@@ -34,7 +34,7 @@ from given import (
 )
 
 from dealtrail import Draft
-from dealtrail.store.log import Reading
+from dealtrail.store.reading import Reading
 
 BIG = {"field": "value", "op": "ge", "value": "100"}
 STAGES = [

@@ -8,7 +8,7 @@ from given import B2B, act, code_of, given, move, opening, redefine, revalue
 
 from dealtrail import DealtrailError, Imported, Trail
 from dealtrail.domain.errors import error
-from dealtrail.store import log as log_module
+from dealtrail.store import writing
 
 GOOD = [opening(1), move(2, "qualified"), move(3, "proposal")]
 MIXED = [GOOD[0], move(2, "lead"), *GOOD[1:]]
@@ -54,7 +54,7 @@ def test_a_run_at_once_that_is_abandoned_records_nothing_and_lets_others_write(h
 
 @pytest.mark.parametrize(("how", "kept"), [({"atomic": True}, True), ({"dry_run": True}, False), ({}, True)])
 def test_a_long_run_remembers_every_deal_when_it_forgets_what_it_decoded(monkeypatch, how, kept):
-    monkeypatch.setattr(log_module, "_CACHED_DEALS", 5)
+    monkeypatch.setattr(writing, "_CACHED_DEALS", 5)
     monkeypatch.setattr("dealtrail.store.recording._STEPS_PER_COMMIT", 10)
     past = given(B2B)
     actions = [opening(1, deal=f"D-{n}") for n in range(25)] + [move(2, "qualified", deal=f"D-{n}") for n in range(25)]

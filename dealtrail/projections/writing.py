@@ -21,7 +21,7 @@ from dealtrail.projections.rows import (
     state_columns,
 )
 from dealtrail.projections.schema import COLUMNS, STATE, fingerprint, insert
-from dealtrail.store.log import Reading
+from dealtrail.store.reading import Reading
 from dealtrail.store.recording import Progress
 
 _CHUNK_EVENTS = 20_000

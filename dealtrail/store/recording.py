@@ -9,7 +9,8 @@ import msgspec
 from dealtrail.domain.actions import Action, parse_action
 from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
 from dealtrail.domain.events import Entry
-from dealtrail.store.log import Log, Writing
+from dealtrail.store.log import Log
+from dealtrail.store.writing import Writing
 
 Given = Mapping[str, Any] | Action
 Progress = Callable[[int, int], None]

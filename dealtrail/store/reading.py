@@ -1,0 +1,120 @@
+"""Reading the log, as one transaction sees it, with SQL of its own."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from eventsourcing.sqlite import SQLiteCursor
+
+from dealtrail.domain.errors import error
+from dealtrail.domain.events import Entry
+from dealtrail.domain.times import Instant
+from dealtrail.store import mapper
+from dealtrail.store.recorder import Head, LogRecorder
+
+_ENTRY = (
+    "originator_id, originator_version, position, recorded_at, occurred_at, topic, state, actor, action_id, "
+    "request, amends, personal"
+)
+
+
+class Reading:
+    """The log as one transaction sees it."""
+
+    def __init__(self, c: SQLiteCursor, recorder: LogRecorder, path: str) -> None:
+        self._c = c
+        self.recorder = recorder
+        self._path = path
+
+    @property
+    def cursor(self) -> SQLiteCursor:
+        """The cursor of the transaction."""
+        return self._c
+
+    def head(self) -> Head:
+        """The end of the log."""
+        return self.recorder.head(self._c)
+
+    def position_at(self, known_at: Instant) -> int:
+        """The last position recorded by a moment: found by halving, since recorded_at only grows."""
+        low, high = 0, self.head().position
+        while low < high:
+            middle = (low + high + 1) // 2
+            self._c.execute("SELECT recorded_at FROM event WHERE position = ?", (middle,))
+            if self._c.fetchone()[0] <= known_at:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def chain_at(self, position: int) -> bytes | None:
+        """The chain at a position; zeros before the first, None beyond the last."""
+        if position == 0:
+            return bytes(32)
+        self._c.execute("SELECT chain FROM event WHERE position = ?", (position,))
+        row = self._c.fetchone()
+        return row[0] if row else None
+
+    def versions_at(self, streams: list[str], position: int) -> dict[str, int]:
+        """How many events of each stream had been recorded at a position."""
+        self._c.execute(
+            "SELECT originator_id, count(*) FROM json_each(?) JOIN event ON originator_id = value"
+            " WHERE event.position <= ? GROUP BY originator_id",
+            (msgspec.json.encode(streams).decode(), position),
+        )
+        return dict(self._c.fetchall())
+
+    def entries(self, stream: str, upto: int) -> list[Entry]:
+        """The entries of a stream up to a position, version 1 first."""
+        self._c.execute(
+            f"SELECT {_ENTRY} FROM event WHERE originator_id = ? AND position <= ? ORDER BY originator_version",
+            (stream, upto),
+        )
+        return self._stream(self._c.fetchall())
+
+    def following(self, after: int, limit: int) -> list[Entry]:
+        """The entries of the whole log after a position, in its order."""
+        self._c.execute(
+            f"SELECT {_ENTRY} FROM event WHERE position > ? ORDER BY position LIMIT ?",
+            (after, limit),
+        )
+        return [self._entry(row) for row in self._c.fetchall()]
+
+    def steps_after(self, after: int, limit: int) -> list[Entry]:
+        """At least `limit` entries after a position, where the log has so many, the last of their steps whole."""
+        entries = self.following(after, limit)
+        while len(entries) >= limit:
+            more = self.following(entries[-1].position, limit)
+            same = [entry for entry in more if entry.recorded_at == entries[-1].recorded_at]
+            entries += same
+            if len(same) < limit:
+                break
+        return entries
+
+    def all_streams(self, kind: str, upto: int) -> Iterator[tuple[str, list[Entry]]]:
+        """Every stream of a kind (`deal`, `pipeline`) with its entries, one after the other, in little memory."""
+        self._c.execute(
+            f"SELECT {_ENTRY} FROM event WHERE originator_id > ? AND originator_id < ? AND position <= ?"
+            " ORDER BY originator_id, originator_version",
+            (f"{kind}:", f"{kind};", upto),
+        )
+        rows = iter(self._c.sqlite_cursor)
+        for stream, group in groupby(rows, key=lambda row: row[0]):
+            yield stream, self._stream(group)
+
+    def _stream(self, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
+        """A whole stream, in which no version is missing."""
+        entries = [self._entry(row) for row in rows]
+        for version, entry in enumerate(entries, 1):
+            if entry.version != version:
+                raise error("damaged", path=self._path, why=f"event {version} of {entry.stream} is missing")
+        return entries
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, personal = row
+        if type(recorded_at) is not int or type(occurred_at) is not int or not (amends is None or 0 < amends < version):
+            raise error("damaged", path=self._path, why=f"the times or the amendment of event {position} make no sense")
+        event = mapper.decode(tag, state, self._path)
+        part = mapper.decode_personal(personal, self._path)
+        return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part)
