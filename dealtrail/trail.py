@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from dealtrail.domain.actions import Action
-from dealtrail.domain.errors import DealtrailError, error, nearest
-from dealtrail.domain.texts import DealId, Word, shaped
+from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.domain.texts import DealId, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections.behind import deals_behind, report_of
@@ -26,7 +26,6 @@ from dealtrail.projections.question import (
     known_pipelines,
     lens_of,
     parse_where,
-    stage_index,
     when,
 )
 from dealtrail.projections.readmodel import ReadModel
@@ -231,25 +230,9 @@ class Trail(Shorthand):
         are listed only with `status="merged"`. Errors: unknown_pipeline, unknown_stage, invalid_field, invalid_where.
         """
         at = when(self._log, as_of, known_at, tz)
-        filters = parse_where(where)
-        owner = shaped(owner, Word | None, "owner")
-        if status is not None and status not in deals_room.STATUSES:
-            raise error(
-                "invalid_field",
-                "status",
-                why=f"give one of {', '.join(deals_room.STATUSES)}{nearest(status, deals_room.STATUSES)}",
-            )
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise error("invalid_field", "limit", why="give a whole number from 1")
-        with self._model.answering(at.position) as c:
-            known = known_pipelines(c, at.position)
-            lens = lens_of(known_pipeline(c, pipeline, at.position), "as_of", at)
-            index = None if stage is None else stage_index(lens, stage)
-            listed = deals_room.listed(c, at, lens, status, owner, index, filters)
-            names = deals_room.page(c, listed, sort, limit, after)
-            found = deals_room.views(c, self._log, at, known, deals_room.numbers_of(c, names))
-        by_name = {view.deal: view for view in found}
-        return [by_name[name] for name in names]
+        return deals_room.list_deals(
+            self._log, self._model, pipeline, at, status, stage, owner, parse_where(where), sort, limit, after
+        )
 
     def history(self, deal: str, *, known_at: Moment = None, tz: str = "UTC") -> list[Happened]:
         """Every event of a deal recorded by `known_at`, version 1 first, retracted and amended ones marked.

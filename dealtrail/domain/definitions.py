@@ -130,11 +130,6 @@ class Pipeline(msgspec.Struct, frozen=True):
             )
         return self.definitions[number - 1]
 
-    def known_by(self, position: int) -> "Pipeline | None":
-        """The pipeline as it was known at a log position; None where it was not."""
-        known = tuple(d for d in self.definitions if d.position <= position)
-        return msgspec.structs.replace(self, definitions=known) if known else None
-
     def read(self, stage: str, recorded: int, under: int, basis: Basis) -> str:
         """A stage recorded under one version, read under a later one: by the moves of each version between."""
         for definition in self.definitions[recorded:under]:

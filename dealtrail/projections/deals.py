@@ -11,9 +11,10 @@ from eventsourcing.sqlite import SQLiteCursor
 from dealtrail.domain.definitions import Pipeline, Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import Money
+from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
-from dealtrail.projections.question import Lens, When, fits, known_pipelines
+from dealtrail.projections.question import Lens, When, fits, known_pipeline, known_pipelines, lens_of, stage_index
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
@@ -159,6 +160,35 @@ def deal(log: Log, model: ReadModel, name: str, at: When) -> DealView | None:
             raise error("unknown_deal", "deal", deal=name)
         found = views(c, log, at, known_pipelines(c, at.position), numbers)
     return found[0] if found else None
+
+
+def list_deals(
+    log: Log,
+    model: ReadModel,
+    key: str,
+    at: When,
+    status: str | None,
+    stage: str | None,
+    owner: str | None,
+    where: Where,
+    sort: str,
+    limit: int,
+    after: str | None,
+) -> list[DealView]:
+    """A page of the deals in a pipeline; see `Trail.list_deals`."""
+    owner = shaped(owner, Word | None, "owner")
+    if status is not None and status not in STATUSES:
+        why = f"give one of {', '.join(STATUSES)}{nearest(status, STATUSES)}"
+        raise error("invalid_field", "status", why=why)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise error("invalid_field", "limit", why="give a whole number from 1")
+    with model.answering(at.position) as c:
+        lens = lens_of(known_pipeline(c, key, at.position), "as_of", at)
+        index = None if stage is None else stage_index(lens, stage)
+        names = page(c, listed(c, at, lens, status, owner, index, where), sort, limit, after)
+        found = views(c, log, at, known_pipelines(c, at.position), numbers_of(c, names))
+    by_name = {view.deal: view for view in found}
+    return [by_name[name] for name in names]
 
 
 def listed(
