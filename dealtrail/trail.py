@@ -4,19 +4,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from types import TracebackType
-from typing import Annotated, Any, Literal
-
-from msgspec import Meta
+from typing import Any, Literal
 
 from dealtrail.domain.actions import Action
-from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
-from dealtrail.domain.times import moment
+from dealtrail.keeping import Keeping
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections.behind import deals_behind, report_of
 from dealtrail.projections.deals import DealView
 from dealtrail.projections.funnel_report import AskedOfCohort, FunnelReport, funnel_report
-from dealtrail.projections.history import Happened, happened, history
+from dealtrail.projections.history import Happened, history
 from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
 from dealtrail.projections.pipelines import DefinitionView, definition_view
 from dealtrail.projections.question import (
@@ -30,10 +28,8 @@ from dealtrail.projections.question import (
 )
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.redefinition import Moving, moving
-from dealtrail.projections.status import Status, status
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
-from dealtrail.store.feed import feed
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Imported, Progress, Recorded
 
@@ -46,7 +42,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Trail(Shorthand):
+class Trail(Shorthand, Keeping):
     """A store of deals: actions go in, reports about any moment come out. Threads may share it.
 
     Use it as a context manager, or call `close`.
@@ -259,35 +255,3 @@ class Trail(Shorthand):
         with self._model.answering(at.position) as c:
             known = known_pipeline(c, pipeline, at.position)
         return [definition_view(known, version, at) for version in range(1, len(known.definitions) + 1)]
-
-    # The log
-
-    def last_recorded_at(self) -> datetime | None:
-        """When the last event of the log was recorded, None where there is none.
-
-        As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
-        questions, such as the pages of a list, so that they fit together.
-        """
-        with self._log.reading() as reading:
-            at = reading.head().recorded_at
-        return None if at is None else moment(at)
-
-    def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
-        """The events recorded after a position, in log order, each once; those of one step come into sight together.
-
-        `wait`: how many seconds to wait for more at the end of the log, `math.inf` for ever; by default it ends there.
-        Nothing is locked while it waits or its caller works. To go on later, pass the last position that was dealt
-        with. A feed that waits ends when the trail is closed. Errors: invalid_field, where `after` is beyond the log.
-        """
-        after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
-        if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
-            raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
-        return (happened(entry) for entry in feed(self._log, after, wait or 0))
-
-    def status(self) -> Status:
-        """How far the log and its read model are, which versions are at work, and how large the files are."""
-        return status(self._log, self._model)
-
-    def rebuild(self, progress: Progress | None = None) -> None:
-        """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
-        self._model.rebuild(progress)

@@ -1,0 +1,54 @@
+"""Keeping: what whoever looks after a store does with it as a whole. The other half of Trail."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+from msgspec import Meta
+
+from dealtrail.domain.errors import error
+from dealtrail.domain.texts import shaped
+from dealtrail.domain.times import moment
+from dealtrail.projections.history import Happened, happened
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.status import Status, status
+from dealtrail.store.feed import feed
+from dealtrail.store.log import Log
+from dealtrail.store.recording import Progress
+
+
+class Keeping:
+    """Questions to the log itself, and the care of its files."""
+
+    _log: Log
+    _model: ReadModel
+
+    def last_recorded_at(self) -> datetime | None:
+        """When the last event of the log was recorded, None where there is none.
+
+        As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
+        questions, such as the pages of a list, so that they fit together.
+        """
+        with self._log.reading() as reading:
+            at = reading.head().recorded_at
+        return None if at is None else moment(at)
+
+    def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
+        """The events recorded after a position, in log order, each once; those of one step come into sight together.
+
+        `wait`: how many seconds to wait for more at the end of the log, `math.inf` for ever; by default it ends there.
+        Nothing is locked while it waits or its caller works. To go on later, pass the last position that was dealt
+        with. A feed that waits ends when the trail is closed. Errors: invalid_field, where `after` is beyond the log.
+        """
+        after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
+        if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
+            raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
+        return (happened(entry) for entry in feed(self._log, after, wait or 0))
+
+    def status(self) -> Status:
+        """How far the log and its read model are, which versions are at work, and how large the files are."""
+        return status(self._log, self._model)
+
+    def rebuild(self, progress: Progress | None = None) -> None:
+        """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
+        self._model.rebuild(progress)
