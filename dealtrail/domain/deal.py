@@ -1,12 +1,12 @@
 """A deal: its timeline, the fold of its events into a state, and the rules that an event must keep."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
-from dealtrail.domain.definitions import Attributes, Basis, Definition, Pipeline
+from dealtrail.domain.definitions import Attributes, Basis, Definition, Pipeline, Scalar
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -35,7 +35,7 @@ Begun = Literal["opened", "moved", "reopened", "transferred"]
 Pipelines = Mapping[str, Pipeline]
 
 
-class Placed(NamedTuple):
+class Placed(msgspec.Struct, frozen=True, order=True):
     """An entry at its place in a timeline: by when it occurred, then by the position of what it stands for."""
 
     occurred_at: Instant
@@ -104,42 +104,9 @@ def fold(placed: Iterable[Placed]) -> State | None:
 
 
 def evolve(state: State | None, place: Placed) -> State:
-    """The state after one more event of the timeline."""
-    at, event = place.occurred_at, place.entry.event
-    if isinstance(event, DealOpened):
-        return _opened(event, place)
-    assert state is not None  # noqa: S101  the opening comes first: every timeline was judged before it was recorded
-    replace = msgspec.structs.replace
-    match event:
-        case StageEntered():
-            return _visiting(state, event, place, "moved")
-        case ValueChanged(value):
-            return replace(state, value=value)
-        case DealAssigned(owner):
-            return replace(state, owner=owner)
-        case ExpectedCloseChanged(expected_close):
-            return replace(state, expected_close=expected_close)
-        case AttributesSet(attributes):
-            merged = {**state.attributes, **attributes}
-            return replace(state, attributes={k: v for k, v in merged.items() if v is not None})
-        case ActionCompleted(key=key):
-            return state if key in state.completed else replace(state, completed=(*state.completed, key))
-        case ActivityLogged():
-            return state
-        case DealWon(value=value):
-            return replace(state, status="won", closed_at=at, reason=None, value=value or state.value)
-        case DealLost(reason):
-            return replace(state, status="lost", closed_at=at, reason=reason)
-        case DealDisqualified(reason):
-            return replace(state, status="disqualified", closed_at=at, reason=reason)
-        case DealReopened():
-            opened = replace(state, status="open", closed_at=None, reason=None)
-            return _visiting(opened, event, place, "reopened")
-        case DealTransferred():
-            return _visiting(state, event, place, "transferred")
-        case DealMerged(into):
-            return replace(state, status="merged", closed_at=at, reason=None, merged_into=into)
-    raise AssertionError(f"{type(event).__name__} is no event of a timeline")
+    """The state after one more event of the timeline, whose first is the opening."""
+    event = place.entry.event
+    return _AFTER[type(event)](state, event, place)
 
 
 def _opened(event: DealOpened, place: Placed) -> State:
@@ -161,7 +128,42 @@ def _opened(event: DealOpened, place: Placed) -> State:
 def _visiting(state: State, event: StageEntered | DealReopened | DealTransferred, place: Placed, begun: Begun) -> State:
     basis = Basis(state.value, state.owner, state.source, state.attributes)
     visit = Visit(event.pipeline, event.definition, event.stage, place.occurred_at, place.root, begun, basis)
-    return msgspec.structs.replace(state, visit=visit, completed=())
+    return _with(state, visit=visit, completed=())
+
+
+_with = msgspec.structs.replace
+
+# A table, since `isinstance` and `match` cost more than all the rest of a fold where they are asked of each event.
+_AFTER: dict[type[Any], Callable[[Any, Any, Placed], State]] = {
+    DealOpened: lambda _, event, place: _opened(event, place),
+    StageEntered: lambda state, event, place: _visiting(state, event, place, "moved"),
+    ValueChanged: lambda state, event, _: _with(state, value=event.value),
+    DealAssigned: lambda state, event, _: _with(state, owner=event.owner),
+    ExpectedCloseChanged: lambda state, event, _: _with(state, expected_close=event.expected_close),
+    AttributesSet: lambda state, event, _: _with(state, attributes=_merged(state.attributes, event.attributes)),
+    ActionCompleted: lambda state, event, _: _completed(state, event.key),
+    ActivityLogged: lambda state, event, _: state,
+    DealWon: lambda state, event, place: _closed(state, "won", place, value=event.value or state.value),
+    DealLost: lambda state, event, place: _closed(state, "lost", place, reason=event.reason),
+    DealDisqualified: lambda state, event, place: _closed(state, "disqualified", place, reason=event.reason),
+    DealReopened: lambda state, event, place: _visiting(
+        _with(state, status="open", closed_at=None, reason=None), event, place, "reopened"
+    ),
+    DealTransferred: lambda state, event, place: _visiting(state, event, place, "transferred"),
+    DealMerged: lambda state, event, place: _closed(state, "merged", place, merged_into=event.into),
+}
+
+
+def _merged(attributes: Attributes, changed: Mapping[str, Scalar | None]) -> Attributes:
+    return {name: value for name, value in {**attributes, **changed}.items() if value is not None}
+
+
+def _completed(state: State, key: str) -> State:
+    return state if key in state.completed else _with(state, completed=(*state.completed, key))
+
+
+def _closed(state: State, status: Status, place: Placed, reason: str | None = None, **more: Any) -> State:
+    return _with(state, status=status, closed_at=place.occurred_at, reason=reason, **more)
 
 
 def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: str = "") -> None:

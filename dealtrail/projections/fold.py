@@ -12,7 +12,6 @@ correction that changes it begins another, and the one before is known only up t
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -45,7 +44,7 @@ class Period(msgspec.Struct):
     state: State
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     """A step of a path: a visit as it began (opened, moved, reopened, transferred) or an end (won, lost, …)."""
 
     kind: str
@@ -115,24 +114,33 @@ class Folding:
 
     def fold(self, entries: Iterable[Entry]) -> "Folding":
         """Take entries in the order of their versions; those recorded together become known together, at the last."""
-        for _, group in groupby(entries, key=_recorded_at):
-            step = list(group)
-            self._entries += step
-            if self.goes_on(step):
-                for entry in step:
-                    self._go_on(step[-1].position, Placed(entry.occurred_at, entry.position, entry))
-            else:
-                self._correct(step[-1].position)
+        step: list[Entry] = []
+        for entry in entries:
+            if step and step[0].recorded_at != entry.recorded_at:
+                self._take(step)
+                step = []
+            step.append(entry)
+        if step:
+            self._take(step)
         return self
 
     def goes_on(self, entries: Iterable[Entry]) -> bool:
         """Whether entries only go on where the timeline ends."""
-        places = [self.last]
+        last = self.last
         for entry in entries:
-            if entry.amends is not None or isinstance(entry.event, EventRetracted):
+            place = (entry.occurred_at, entry.position)
+            if place <= last or entry.amends is not None or type(entry.event) is EventRetracted:
                 return False
-            places.append((entry.occurred_at, entry.position))
-        return all(one < next for one, next in pairwise(places))
+            last = place
+        return True
+
+    def _take(self, step: list[Entry]) -> None:
+        self._entries += step
+        if self.goes_on(step):
+            for entry in step:
+                self._go_on(step[-1].position, Placed(entry.occurred_at, entry.position, entry))
+        else:
+            self._correct(step[-1].position)
 
     def _go_on(self, position: int, place: Placed) -> None:
         """An event in order: the open period ends and another begins, unless nothing changed."""
@@ -149,8 +157,9 @@ class Folding:
             self.ended.append(before)
             self.open = Period(at, FOREVER, position, position, FOREVER, state)
         self.path.add(position, place, state)
-        for point in _personal(place):
-            self.personal[point] = position
+        if place.entry.personal is not None:
+            for point in _personal(place):
+                self.personal[point] = position
 
     def _correct(self, position: int) -> None:
         """A corrected timeline: rows that it leaves as they were stay."""
@@ -202,10 +211,6 @@ def _same(one: State, other: State) -> bool:
     )
 
 
-def _recorded_at(entry: Entry) -> Instant:
-    return entry.recorded_at
-
-
 def _states(placed: Iterable[Placed]) -> Iterator[State]:
     state: State | None = None
     for place in placed:
@@ -225,7 +230,7 @@ def _periods(placed: list[Placed], states: list[State]) -> dict[tuple[Instant, I
     return {(at, end): state for (at, state), end in zip(begun, ends, strict=True)}
 
 
-_ENDS: dict[type, str] = {DealLost: "lost", DealDisqualified: "disqualified", DealMerged: "merged"}
+_ENDS: dict[type, str] = {DealWon: "won", DealLost: "lost", DealDisqualified: "disqualified", DealMerged: "merged"}
 
 
 def _mark(place: Placed, state: State) -> Mark | None:
@@ -234,10 +239,11 @@ def _mark(place: Placed, state: State) -> Mark | None:
     if visit.root == place.root:
         return Mark(visit.begun, visit.pipeline, visit.definition, visit.stage)
     event = place.entry.event
-    if isinstance(event, DealWon):
-        return Mark("won", event.pipeline, event.definition, "")
     kind = _ENDS.get(type(event))
-    return None if kind is None else Mark(kind, visit.pipeline, 0, "")
+    if kind is None:
+        return None
+    # A win tells under which version it was recorded.
+    return Mark(kind, visit.pipeline, event.definition if isinstance(event, DealWon) else 0, "")
 
 
 def _personal(place: Placed) -> list[PersonalPoint]:
