@@ -62,7 +62,7 @@ class Path(msgspec.Struct):
     known_from: int
     known_to: int = FOREVER
     opened_at: Instant = 0
-    marks: tuple[Mark, ...] = ()
+    marks: list[Mark] = []
     ats: list[Instant] = []
     knowns: list[int] = []
     bases: list[Basis] = []
@@ -75,7 +75,7 @@ class Path(msgspec.Struct):
         """What an event in order adds."""
         mark = _mark(place, state)
         if mark is not None:
-            self.marks += (mark,)
+            self.marks.append(mark)
             self.ats.append(place.occurred_at)
             self.knowns.append(position)
             if mark.stage:
@@ -149,7 +149,7 @@ class Folding:
         self.last = (at, place.root)
         if before is None:
             self.open = Period(at, FOREVER, position, position, FOREVER, state)
-            self.path = Path(position, FOREVER, at, (), [], [], [])
+            self.path = Path(position, FOREVER, at, [], [], [], [])
         elif before.from_at == at and before.known_from == position:
             before.state = state  # nobody could ask between two events of one step and one moment
         elif not _same(state, before.state):
@@ -191,7 +191,7 @@ class Folding:
         self.ended = [period for period in self.ended if period is not self.open]
 
     def _correct_path(self, position: int, placed: list[Placed], states: list[State]) -> None:
-        path = Path(position, FOREVER, states[-1].opened_at, (), [], [], [])
+        path = Path(position, FOREVER, states[-1].opened_at, [], [], [], [])
         for place, state in zip(placed, states, strict=True):
             path.add(position, place, state)
         before = self.path

@@ -1,6 +1,6 @@
 """What the read model's rows hold: states and paths to columns and back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -40,34 +40,58 @@ def class_reach(number: int) -> Instant:
     return min(1 << (number + _LENGTH_SHIFT), FOREVER * 2 - 1)
 
 
-def cell_of(state: State) -> Cell:
-    """The cell of a state."""
-    visit, value = state.visit, state.value
-    return visit.pipeline, state.status, visit.definition, visit.stage, None if value is None else value.currency
+class StateColumns:
+    """The columns of one state after another, in the order of `STATE`.
 
+    States that follow one another have most in common, as the very same objects: of those the columns are kept.
+    """
 
-def state_columns(state: State, cell: int) -> tuple[Any, ...]:
-    """The columns of a state, in the order of `STATE`."""
-    visit, value = state.visit, state.value
-    amount, high, low = (None, 0, 0) if value is None else _amount(value.amount)
-    return (
-        cell,
-        visit.at,
-        high,
-        low,
-        visit.root,
-        amount,
-        state.owner,
-        state.source,
-        _encode(state.attributes).decode() if state.attributes else "{}",
-        None if state.expected_close is None else state.expected_close.isoformat(),
-        _encode(sorted(state.completed)).decode() if state.completed else "[]",
-        state.opened_at,
-        state.closed_at,
-        state.reason,
-        state.merged_into,
-        state.subject,
-    )
+    def __init__(self, number_of: Callable[[Cell], int]) -> None:
+        self._number_of = number_of
+        self._visit: Visit | None = None
+        self._status = ""
+        self._cell = 0
+        self._value: Money | None = None
+        self._amount: tuple[str | None, int, int] = (None, 0, 0)
+        self._attributes: Attributes = {}
+        self._encoded = "{}"
+        self._close: date | None = None
+        self._closing: str | None = None
+
+    def of(self, state: State) -> tuple[Any, ...]:
+        """The columns of a state."""
+        visit, value = state.visit, state.value
+        if visit is not self._visit or value is not self._value or state.status != self._status:
+            currency = None if value is None else value.currency
+            self._cell = self._number_of((visit.pipeline, state.status, visit.definition, visit.stage, currency))
+            self._visit, self._status = visit, state.status
+        if value is not self._value:
+            self._amount = (None, 0, 0) if value is None else _amount(value.amount)
+            self._value = value
+        if state.attributes is not self._attributes:
+            self._attributes, self._encoded = state.attributes, _encode(state.attributes).decode()
+        if state.expected_close is not self._close:
+            self._close = state.expected_close
+            self._closing = None if self._close is None else self._close.isoformat()
+        amount, high, low = self._amount
+        return (
+            self._cell,
+            visit.at,
+            high,
+            low,
+            visit.root,
+            amount,
+            state.owner,
+            state.source,
+            self._encoded,
+            self._closing,
+            _encode(sorted(state.completed)).decode() if state.completed else "[]",
+            state.opened_at,
+            state.closed_at,
+            state.reason,
+            state.merged_into,
+            state.subject,
+        )
 
 
 def state_of(columns: Sequence[Any], cell: Cell, begun: Any, basis: Basis) -> State:
@@ -91,8 +115,8 @@ def state_of(columns: Sequence[Any], cell: Cell, begun: Any, basis: Basis) -> St
     )
 
 
-def period_columns(deal: int, period: Period, cell: int) -> tuple[Any, ...]:
-    """The columns of a period that ended, or that a correction took back."""
+def period_columns(deal: int, period: Period, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The columns of a period that ended, or that a correction took back; `state` are those of its state."""
     return (
         deal,
         period.from_at,
@@ -102,7 +126,7 @@ def period_columns(deal: int, period: Period, cell: int) -> tuple[Any, ...]:
         period.known_to,
         length_class(period.to_at - period.from_at),
         (period.end_known - period.known_from).bit_length(),
-        *state_columns(period.state, cell),
+        *state,
     )
 
 
@@ -111,11 +135,11 @@ def path_columns(path: Path, shape: int) -> tuple[Any, ...]:
 
     Times are counted from the opening; a visit's basis is null where it is that of the visit before.
     """
-    bases, before = [], None
+    bases: list[Any] = []
+    before: Basis | None = None
     for basis in path.bases:
-        encoded = _basis(basis)
-        bases.append(None if encoded == before else encoded)
-        before = encoded
+        bases.append(None if before is not None and _same_basis(before, basis) else _basis(basis))
+        before = basis
     return (
         path.marks[0].pipeline,
         path.opened_at,
@@ -134,7 +158,7 @@ def path_of(columns: Sequence[Any], marks: tuple[Mark, ...]) -> Path:
     return Path(
         known_from=known_from,
         opened_at=opened_at,
-        marks=marks,
+        marks=list(marks),
         ats=[opened_at + at for at in integers_of(ats)],
         knowns=integers_of(knowns),
         bases=bases_of(bases),
@@ -155,7 +179,7 @@ def restored(row: Sequence[Any], cell: Cell, marks: tuple[Mark, ...]) -> Folding
     return folding
 
 
-def marks_text(marks: tuple[Mark, ...]) -> str:
+def marks_text(marks: Sequence[Mark]) -> str:
     """The marks of a path as text, by which equal ones are known."""
     return _encode(marks).decode()
 
@@ -189,6 +213,12 @@ def money_of(amount: str | None, currency: str | None) -> Money | None:
 def attributes_of(text: str) -> Attributes:
     """Attributes from their column."""
     return {} if text == "{}" else _ATTRIBUTES.decode(text)
+
+
+def _same_basis(one: Basis, other: Basis) -> bool:
+    if one.value is other.value and one.attributes is other.attributes:
+        return one.owner == other.owner and one.source == other.source
+    return bool(_basis(one) == _basis(other))
 
 
 def _basis(basis: Basis) -> Any:

@@ -9,16 +9,15 @@ from eventsourcing.sqlite import SQLiteCursor
 from dealtrail.domain.decide import redefined
 from dealtrail.domain.definitions import Pipeline
 from dealtrail.domain.events import Entry
-from dealtrail.projections.fold import FOREVER, Folding, Path, PersonalPoint
+from dealtrail.projections.fold import FOREVER, Folding, Mark, Path, PersonalPoint
 from dealtrail.projections.rows import (
     Cell,
-    cell_of,
+    StateColumns,
     marks_of,
     marks_text,
     path_columns,
     period_columns,
     restored,
-    state_columns,
 )
 from dealtrail.projections.schema import COLUMNS, STATE, fingerprint, insert
 from dealtrail.store.reading import Reading
@@ -59,12 +58,12 @@ class _Writer:
         self._moved: list[tuple[Any, ...]] = []
         c.execute("SELECT pipeline, status, definition, stage, currency, id FROM cell")
         self._cells: dict[Cell, int] = {tuple(row[:5]): row[5] for row in c.fetchall()}
-        self._shapes: dict[Any, int] = {}
+        self._shapes: dict[tuple[Mark, ...], int] = {}
+        self._columns = StateColumns(self._cell)
 
     def add(self, number: int, deal: str, folding: Folding, *, known: bool = False) -> None:
         """The rows of a deal; `known` says that it has a row of its own already."""
         assert folding.open is not None  # noqa: S101  a deal begins with its opening
-        state = folding.open.state
         opened_into, _, *path = path_columns(folding.path, self._shape(folding.path))
         row = (
             number,
@@ -72,7 +71,7 @@ class _Writer:
             *folding.last,
             folding.open.from_at,
             folding.open.known_from,
-            *state_columns(state, self._cell(cell_of(state))),
+            *self._columns.of(folding.open.state),
             opened_into,
             *path,
         )
@@ -81,8 +80,7 @@ class _Writer:
         else:
             self._rows["deal"].append(row)
         for period in folding.ended:
-            cell = self._cell(cell_of(period.state))
-            self._rows["period"].append(period_columns(number, period, cell))
+            self._rows["period"].append(period_columns(number, period, self._columns.of(period.state)))
         for past in folding.past_paths:
             self._rows["past_path"].append((number, past.known_to, *path_columns(past, self._shape(past))))
         points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
@@ -109,15 +107,16 @@ class _Writer:
         return number
 
     def _shape(self, path: Path) -> int:
-        number = self._shapes.get(path.marks)
+        marks = tuple(path.marks)
+        number = self._shapes.get(marks)
         if number is None:
-            text = marks_text(path.marks)
+            text = marks_text(marks)
             self._c.execute("SELECT id FROM shape WHERE marks = ?", (text,))
             row = self._c.fetchone()
             if row is None:
                 self._c.execute("INSERT INTO shape (marks) VALUES (?)", (text,))
                 row = (self._c.sqlite_cursor.lastrowid,)
-            number = self._shapes[path.marks] = row[0]
+            number = self._shapes[marks] = row[0]
         return number
 
 
