@@ -35,7 +35,8 @@ Begun = Literal["opened", "moved", "reopened", "transferred"]
 Pipelines = Mapping[str, Pipeline]
 
 
-class Placed(msgspec.Struct, frozen=True, order=True):
+# None of these can be part of a cycle: the garbage collector need not look at them, and a log holds millions.
+class Placed(msgspec.Struct, frozen=True, order=True, gc=False):
     """An entry at its place in a timeline: by when it occurred, then by the position of what it stands for."""
 
     occurred_at: Instant
@@ -43,7 +44,7 @@ class Placed(msgspec.Struct, frozen=True, order=True):
     entry: Entry
 
 
-class Visit(msgspec.Struct, frozen=True):
+class Visit(msgspec.Struct, frozen=True, gc=False):
     """A stay in a stage, as recorded: where, since when, begun by what, and the deal just after it began."""
 
     pipeline: str
@@ -55,7 +56,7 @@ class Visit(msgspec.Struct, frozen=True):
     basis: Basis
 
 
-class State(msgspec.Struct, frozen=True):
+class State(msgspec.Struct, frozen=True, gc=False):
     """A deal at a moment: the fold of its timeline up to then."""
 
     status: Status
@@ -269,7 +270,7 @@ def _shown(at: Instant) -> str:
     return moment(at).isoformat().replace("+00:00", "Z")
 
 
-class Deal(msgspec.Struct, frozen=True):
+class Deal(msgspec.Struct, frozen=True, gc=False):
     """A deal as the log knows it: all its entries, the timeline that counts, and the state after it."""
 
     id: str

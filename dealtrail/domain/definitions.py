@@ -64,7 +64,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Move = str | tuple[Rule, ...]
 
 
-class Basis(msgspec.Struct, frozen=True):
+class Basis(msgspec.Struct, frozen=True, gc=False):
     """What conditions may look at: the deal as it was just after the event that began a visit."""
 
     value: Money | None

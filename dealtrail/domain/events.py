@@ -167,7 +167,7 @@ class Personal(msgspec.Struct, frozen=True, omit_defaults=True):
     personal: Mapping[str, str] | None = None
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event with its coordinates in the log.
 
     `stream` is `deal:ID` or `pipeline:KEY`; `version` counts the events of the stream; `amends` is the version that

@@ -28,7 +28,7 @@ _AMOUNT = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,6})?", re.ASCII)
 _EXACT = Context(prec=200)
 
 
-class Money(msgspec.Struct, frozen=True):
+class Money(msgspec.Struct, frozen=True, gc=False):
     """An amount in a currency, such as `Money(Decimal("1200.50"), "EUR")`."""
 
     amount: Decimal

@@ -33,7 +33,7 @@ FOREVER = 2**62  # later than any moment, and beyond any position
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-class Period(msgspec.Struct):
+class Period(msgspec.Struct, gc=False):
     """A time in which the deal did not change; see the top of this page."""
 
     from_at: Instant
@@ -44,7 +44,7 @@ class Period(msgspec.Struct):
     state: State
 
 
-class Mark(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
+class Mark(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=False):
     """A step of a path: a visit as it began (opened, moved, reopened, transferred) or an end (won, lost, …)."""
 
     kind: str
@@ -53,7 +53,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, cache_hash=True):
     stage: str
 
 
-class Path(msgspec.Struct):
+class Path(msgspec.Struct, gc=False):
     """The marks of a deal in their order: when each occurred, at which position it became known.
 
     `bases` holds, for each visit, the deal just after it began. The path is known on `[known_from, known_to)`.

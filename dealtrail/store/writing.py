@@ -1,6 +1,7 @@
 """Writing the log: actions are decided on all that was recorded before them, and what follows is appended."""
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from uuid import uuid4
 
 from dealtrail.domain.actions import Action
@@ -14,7 +15,7 @@ from dealtrail.store import mapper
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import LogEvent
 
-# Deals kept decoded between writes; one that is asked for again costs nothing while nobody else wrote.
+# Deals kept decoded between writes, those asked for last; one of them costs nothing while nobody else wrote.
 _CACHED_DEALS = 10_000
 
 
@@ -72,10 +73,13 @@ class Writing:
     def deal(self, deal: str) -> Deal | None:
         """A deal with all its entries, or None where no event of it was ever recorded."""
         deals = self._cache.deals
-        if deal not in deals:
+        if deal in deals:
+            found = deals.pop(deal)
+        else:
             entries = self._reading.entries(f"deal:{deal}", self._head.position)
-            deals[deal] = Deal.of(deal, entries) if entries else None
-        return deals[deal]
+            found = Deal.of(deal, entries) if entries else None
+        deals[deal] = found  # the last of all: those asked for longest ago come first, and go first
+        return found
 
     def recorded(self, stream: str, id: str) -> Entry | None:
         """The entry that an action of that idempotency key left in a stream."""
@@ -129,8 +133,8 @@ class Writing:
             self._reading.recorder._insert_events(self._reading.cursor, self._pending)
             self._head = self._reading.head()
         self._pending = []
-        if len(self._cache.deals) > _CACHED_DEALS:
-            self._cache.clear()
+        for deal in list(islice(self._cache.deals, max(0, len(self._cache.deals) - _CACHED_DEALS))):
+            del self._cache.deals[deal]
         self._cache.position = self._position
 
     def discard(self) -> None:
