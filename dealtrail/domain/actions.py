@@ -14,7 +14,7 @@ from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money, money
-from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, plain, plain_name, shaped
+from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, is_text, plain, plain_name, shaped
 from dealtrail.domain.times import instant, moment, parse_date, parse_time
 
 Version = Annotated[int, Meta(ge=0, le=2**53)]
@@ -289,5 +289,5 @@ def _limit_numbers(attributes: Mapping[str, Scalar | None] | None) -> None:
         where = f"attributes.{name}"
         if isinstance(value, float) and not math.isfinite(value):
             raise error("invalid_field", where, why="a number is finite")
-        if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+        if isinstance(value, str) and not (is_text(value) and "\0" not in value):
             raise error("invalid_field", where, why="a text holds no NUL and no half characters")

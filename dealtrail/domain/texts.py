@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeGuard
 
 import msgspec
 from msgspec import Meta
@@ -93,7 +93,7 @@ def plain(given: Any, field: str, depth: int = 0) -> Any:
     return given
 
 
-def is_text(given: object) -> bool:
+def is_text(given: object) -> TypeGuard[str]:
     """Whether this is a text that a file can hold: one without halves of characters."""
     return isinstance(given, str) and (given.isascii() or not any("\ud800" <= c <= "\udfff" for c in given))
 

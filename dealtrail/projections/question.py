@@ -20,6 +20,7 @@ from dealtrail.domain.definitions import (
     parse_stages,
 )
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.texts import is_text
 from dealtrail.domain.times import Instant, parse_moment, zone
 from dealtrail.store.log import Log
 
@@ -254,7 +255,7 @@ def _is_value(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value)
+    return is_text(value) and "\0" not in value
 
 
 def plain_number(value: Any) -> Any:

@@ -125,7 +125,11 @@ class LogRecorder(SQLiteApplicationRecorder):
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **_: Any) -> Sequence[int] | None:
         head = self.head(c)
-        chain = head.chain
+        return list(range(head.position + 1, self.append(c, head, stored_events).position + 1))
+
+    def append(self, c: SQLiteCursor, head: Head, stored_events: Sequence[StoredEvent]) -> Head:
+        """Put events behind the end of the log, which is `head`; where it ends then."""
+        chain, recorded_at = head.chain, head.recorded_at
         rows = []
         for position, event in enumerate(stored_events, head.position + 1):
             log_event = event if isinstance(event, LogEvent) else LogEvent(**vars(event))
@@ -145,8 +149,9 @@ class LogRecorder(SQLiteApplicationRecorder):
             )
             chain = link(chain, self.log_id, position, row)
             rows.append((position, *row, chain))
+            recorded_at = log_event.recorded_at
         c.executemany(_INSERT, rows)
-        return [row[0] for row in rows]
+        return Head(head.position + len(rows), chain, recorded_at)
 
     def select_events(
         self,

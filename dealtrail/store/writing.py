@@ -130,8 +130,7 @@ class Writing:
     def flush(self) -> None:
         """Write what was decided, at the positions that it was decided for; it may be read back from then on."""
         if self._pending:
-            self._reading.recorder._insert_events(self._reading.cursor, self._pending)
-            self._head = self._reading.head()
+            self._head = self._reading.recorder.append(self._reading.cursor, self._head, self._pending)
         self._pending = []
         for deal in list(islice(self._cache.deals, max(0, len(self._cache.deals) - _CACHED_DEALS))):
             del self._cache.deals[deal]
