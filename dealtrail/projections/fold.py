@@ -10,8 +10,8 @@ A path is all that the funnel asks of a deal: the marks of its visits and of its
 correction that changes it begins another, and the one before is known only up to there.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -106,6 +106,8 @@ class Folding:
         self.personal: dict[PersonalPoint, int] = {}
         self.past_personal: list[tuple[PersonalPoint, int, int]] = []
         self._entries: list[Entry] = []
+        self._placed: list[Placed] = []
+        self._states: list[State] = []
 
     @property
     def state(self) -> State | None:
@@ -137,10 +139,11 @@ class Folding:
     def _take(self, step: list[Entry]) -> None:
         self._entries += step
         if self.goes_on(step):
+            known = step[-1].position
             for entry in step:
-                self._go_on(step[-1].position, Placed(entry.occurred_at, entry.position, entry))
+                self._go_on(known, Placed(entry.occurred_at, entry.position, entry))
         else:
-            self._correct(step[-1].position)
+            self._correct(step)
 
     def _go_on(self, position: int, place: Placed) -> None:
         """An event in order: the open period ends and another begins, unless nothing changed."""
@@ -156,15 +159,18 @@ class Folding:
             before.to_at, before.end_known = at, position
             self.ended.append(before)
             self.open = Period(at, FOREVER, position, position, FOREVER, state)
+        self._placed.append(place)
+        self._states.append(state)
         self.path.add(position, place, state)
         if place.entry.personal is not None:
             for point in _personal(place):
                 self.personal[point] = position
 
-    def _correct(self, position: int) -> None:
+    def _correct(self, step: list[Entry]) -> None:
         """A corrected timeline: rows that it leaves as they were stay."""
-        placed = timeline(self._entries)
-        states = list(_states(placed))
+        position = step[-1].position
+        self._refold(step)
+        placed, states = self._placed, self._states
         self.last = (placed[-1].occurred_at, placed[-1].root)
         self._correct_periods(position, placed, states)
         self._correct_path(position, placed, states)
@@ -173,6 +179,20 @@ class Folding:
             self.past_personal.append((point, self.personal.pop(point), position))
         for point in points:
             self.personal.setdefault(point, position)
+
+    def _refold(self, step: list[Entry]) -> None:
+        """The timeline with a step in it; what comes before all of the step stays as it was folded."""
+        if any(entry.amends is not None or type(entry.event) is EventRetracted for entry in step):
+            self._placed, same = timeline(self._entries), 0
+        else:
+            new = [Placed(entry.occurred_at, entry.position, entry) for entry in step]
+            same = bisect_left(self._placed, min(new))
+            self._placed = [*self._placed[:same], *sorted(self._placed[same:] + new)]
+        del self._states[same:]
+        state = self._states[-1] if same else None
+        for place in self._placed[same:]:
+            state = evolve(state, place)
+            self._states.append(state)
 
     def _correct_periods(self, position: int, placed: list[Placed], states: list[State]) -> None:
         wanted = _periods(placed, states)
@@ -195,7 +215,8 @@ class Folding:
         for place, state in zip(placed, states, strict=True):
             path.add(position, place, state)
         before = self.path
-        if _encode([before.marks, before.ats, before.bases]) != _encode([path.marks, path.ats, path.bases]):
+        same_ways = before.marks == path.marks and before.ats == path.ats
+        if not same_ways or _encode(before.bases) != _encode(path.bases):
             if before.marks:
                 before.known_to = position
                 self.past_paths.append(before)
@@ -209,13 +230,6 @@ def _same(one: State, other: State) -> bool:
         and (one.value is other.value or repr(one.value) == repr(other.value))
         and (one.attributes is other.attributes or _encode(one.attributes) == _encode(other.attributes))
     )
-
-
-def _states(placed: Iterable[Placed]) -> Iterator[State]:
-    state: State | None = None
-    for place in placed:
-        state = evolve(state, place)
-        yield state
 
 
 def _periods(placed: list[Placed], states: list[State]) -> dict[tuple[Instant, Instant], State]:

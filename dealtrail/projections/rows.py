@@ -93,6 +93,21 @@ class StateColumns:
             state.subject,
         )
 
+    def of_period(self, deal: int, period: Period) -> tuple[Any, ...]:
+        """The columns of a period that ended, or that a correction took back."""
+        from_at, to_at, known_from, end_known = period.from_at, period.to_at, period.known_from, period.end_known
+        return (
+            deal,
+            from_at,
+            to_at,
+            known_from,
+            end_known,
+            period.known_to,
+            length_class(to_at - from_at),
+            (end_known - known_from).bit_length(),
+            *self.of(period.state),
+        )
+
 
 def state_of(columns: Sequence[Any], cell: Cell, begun: Any, basis: Basis) -> State:
     """The state from its columns, and what the path knows of its visit."""
@@ -112,21 +127,6 @@ def state_of(columns: Sequence[Any], cell: Cell, begun: Any, basis: Basis) -> St
         closed_at=row["closed_at"],
         reason=row["reason"],
         merged_into=row["merged_into"],
-    )
-
-
-def period_columns(deal: int, period: Period, state: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The columns of a period that ended, or that a correction took back; `state` are those of its state."""
-    return (
-        deal,
-        period.from_at,
-        period.to_at,
-        period.known_from,
-        period.end_known,
-        period.known_to,
-        length_class(period.to_at - period.from_at),
-        (period.end_known - period.known_from).bit_length(),
-        *state,
     )
 
 

@@ -16,7 +16,6 @@ from dealtrail.projections.rows import (
     marks_of,
     marks_text,
     path_columns,
-    period_columns,
     restored,
 )
 from dealtrail.projections.schema import COLUMNS, STATE, fingerprint, insert
@@ -79,12 +78,13 @@ class _Writer:
             self._moved.append(tuple([row[place] for place in _MOVING_PLACES]))
         else:
             self._rows["deal"].append(row)
-        for period in folding.ended:
-            self._rows["period"].append(period_columns(number, period, self._columns.of(period.state)))
+        of_period = self._columns.of_period
+        self._rows["period"] += [of_period(number, period) for period in folding.ended]
         for past in folding.past_paths:
             self._rows["past_path"].append((number, past.known_to, *path_columns(past, self._shape(past))))
-        points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
-        self._rows["personal"] += [_personal(number, *point) for point in (*points, *folding.past_personal)]
+        if folding.personal or folding.past_personal:
+            points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
+            self._rows["personal"] += [_personal(number, *point) for point in (*points, *folding.past_personal)]
 
     @property
     def waiting(self) -> int:
