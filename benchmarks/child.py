@@ -1,6 +1,6 @@
 """One measurement in a process of its own: on so many cores, with its peak memory; the answer is JSON on stdout.
 
-`python -m benchmarks.child CORES rebuild|rewrite|project STORE`
+`python -m benchmarks.child CORES rebuild|rewrite|project|project-relaxed STORE`
 """
 
 import os
@@ -68,7 +68,9 @@ def _beside(store: Path, what: str) -> float:
 
     with tempfile.TemporaryDirectory(dir=store.parent) as folder:
         target = Path(folder) / "peer.db"
-        return peers.rewrite(store, target) if what == "rewrite" else peers.project(store, target, PROJECTED)
+        if what == "rewrite":
+            return peers.rewrite(store, target)
+        return peers.project(store, target, PROJECTED, relaxed=what == "project-relaxed")
 
 
 def main() -> None:

@@ -112,13 +112,17 @@ class _Standing(Projection[TrackingRecorder]):
         )
 
 
-def project(store: Path, target: Path, count: int) -> float:
-    """Project the first events of a log one by one, as the library does it; the seconds that this took."""
+def project(store: Path, target: Path, count: int, *, relaxed: bool) -> float:
+    """Project the first events of a log one by one, as the library does it; the seconds that this took.
+
+    The library syncs every commit, as it comes; `relaxed` gives it the pragmas of our read model.
+    """
     log = Log(str(store), Clock())
     datastore = SQLiteDatastore(str(target))
-    with datastore.get_connection(commit=True) as connection:
-        for pragma in PRAGMAS:
-            connection._sqlite_conn.execute(f"PRAGMA {pragma}")
+    if relaxed:
+        with datastore.get_connection(commit=True) as connection:
+            for pragma in PRAGMAS:
+                connection._sqlite_conn.execute(f"PRAGMA {pragma}")
     view = _View(datastore)
     view.create_table()
     projection = _Standing(view)
