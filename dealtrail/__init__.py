@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
     from dealtrail.projections.history import Happened
@@ -22,6 +23,7 @@ _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.conformance": ("ConformanceReport",),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
     "dealtrail.projections.pipeline_report": ("PipelineReport",),
@@ -35,6 +37,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConformanceReport",
     "Conflict",
     "DealView",
     "DealtrailError",

@@ -10,6 +10,7 @@ from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
 from dealtrail.keeping import Keeping
+from dealtrail.process import Process
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections.behind import deals_behind, report_of
 from dealtrail.projections.deals import DealView
@@ -42,7 +43,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Trail(Shorthand, Keeping):
+class Trail(Shorthand, Keeping, Process):
     """A store of deals: actions go in, reports about any moment come out. Threads may share it.
 
     Use it as a context manager, or call `close`.
@@ -126,7 +127,7 @@ class Trail(Shorthand, Keeping):
         at = when(self._log, None, None, "UTC")
         with self._model.answering(at.position) as c:
             known = known_pipeline(c, pipeline, at.position)
-            draft = Draft(stages, more.get("moves"))
+            draft = Draft(stages, **{name: more[name] for name in Draft.__struct_fields__ if name in more})
             before, after = (lens_of(known, given, at) for given in ("current", draft))
             return moving(c, before, after, at)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dealtrail.domain.allowed import Allowed
 from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import Instant
@@ -124,15 +125,15 @@ class EventRetracted(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class PipelineDefined(msgspec.Struct, frozen=True):
-    """A pipeline got its first definition."""
+class PipelineDefined(Allowed, frozen=True, omit_defaults=True):
+    """A pipeline got its first definition. What it does not limit is not written."""
 
     name: str
     stages: tuple[Stage, ...]
 
 
-class PipelineRedefined(msgspec.Struct, frozen=True):
-    """A pipeline got its next definition."""
+class PipelineRedefined(Allowed, frozen=True, omit_defaults=True):
+    """A pipeline got its next definition. What it does not limit is not written."""
 
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
