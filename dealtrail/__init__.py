@@ -37,8 +37,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "ConformanceReport",
     "Conflict",
+    "ConformanceReport",
     "DealView",
     "DealtrailError",
     "DefinitionView",

@@ -32,7 +32,7 @@ class Process:
         tz: str = "UTC",
         fiscal_year_start: int = 1,
     ) -> ConformanceReport:
-        """How the deals opened in a period really went: against what a definition allows, on which paths, in what loops.
+        """How the deals opened in a period really went, against what a definition allows: deviations, paths, loops.
 
         All arguments but `limit`, how many paths to tell apart, are those of `funnel_report`; `definition` may be one
         that was not in force when the deals went, such as a `Draft`.

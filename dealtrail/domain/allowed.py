@@ -19,8 +19,8 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     skip: tuple[str, ...] | None = None
 
     @property
-    def limits(self) -> dict[Kind, tuple[str, ...] | None]:
-        """The three lists by their names."""
+    def limits(self) -> dict[str, Any]:
+        """The three lists by their names, each a tuple of keys or None."""
         return {"entry": self.entry, "back": self.back, "skip": self.skip}
 
     def against(self, keys: Sequence[str], here: int | None, there: int) -> tuple[Kind, list[str]] | None:
@@ -47,7 +47,7 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
         return error(f"{kind}_not_allowed", "stage", stage=", ".join(keys), allowed=allowed, **facts)
 
 
-def parse_allowed(given: Any) -> dict[Kind, tuple[str, ...] | None]:
+def parse_allowed(given: Any) -> dict[str, Any]:
     """The lists of a definition, each "any" or keys, checked for their shape; whether its stages have the keys is not.
 
     Errors: invalid_field, duplicate_key.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from dealtrail.domain.allowed import Allowed, Kind
+from dealtrail.domain.allowed import Allowed
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.texts import Key, Word, shaped
@@ -150,7 +150,7 @@ class Pipeline(msgspec.Struct, frozen=True):
         at: Instant,
         position: int,
         now: Instant,
-        allowed: Mapping[Kind, tuple[str, ...] | None],
+        allowed: Mapping[str, Any],
     ) -> "Pipeline":
         """The pipeline with its next version, checked against the one before. Errors: unknown_stage, missing_move."""
         before = self.latest

@@ -89,8 +89,8 @@ _RULES: dict[str, str] = {
     "deal_not_open": "deal {deal} is {status}{when}; reopen it first",
     "definition_before_previous": "`at` is earlier than that of version {previous}; a new version may not come into "
     "force before the one that it follows",
-    "entry_not_allowed": "a deal of pipeline {pipeline} may not begin in stage {stage}; open or transfer it into one of: "
-    "{allowed}",
+    "entry_not_allowed": "a deal may not begin in stage {stage} of pipeline {pipeline}; open or transfer it into one "
+    "of: {allowed}",
     "future_time": "`at` is later than now ({now}); record what has happened",
     "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
     "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",

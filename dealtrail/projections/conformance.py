@@ -17,12 +17,10 @@ from dealtrail.domain.times import Instant, days, moment, quantile, share
 from dealtrail.projections.funnel_report import AskedOfCohort, Cohort
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Facts, Lens, When, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, When, grouped, known_pipeline, lens_of
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.ways import CLOSED, OUTCOMES, Step, Way, way_of
 from dealtrail.store.log import Log
-
-OUTCOMES = ("won", "lost", "disqualified", "open", "transferred")
-CLOSED = ("won", "lost", "disqualified")
 
 
 class DeviatingKind(msgspec.Struct, frozen=True):
@@ -117,28 +115,6 @@ class ConformanceReport(Figures, frozen=True):
     digest: str
 
 
-# A step of a deal: which list it goes against, from where (None: into the pipeline) to where, by place.
-Step = tuple[Kind, int | None, int]
-
-
-class Way(msgspec.Struct, frozen=True):
-    """What became of the deals of a journey: the stages of their visits by place, and the steps not allowed."""
-
-    journey: Journey
-    visits: tuple[int, ...]
-    against: tuple[Step, ...]
-
-    @property
-    def facts(self) -> Facts:
-        """What filters and groups look at."""
-        return self.journey.facts
-
-    @property
-    def size(self) -> int:
-        """How many deals went it."""
-        return len(self.journey.deals)
-
-
 def conformance(
     log: Log, model: ReadModel, key: str, at: When, asked: Asked, of_cohort: AskedOfCohort, limit: object
 ) -> ConformanceReport:
@@ -147,7 +123,7 @@ def conformance(
     with model.answering(at.position) as c:
         lens = lens_of(known_pipeline(c, key, at.position), asked.definition, at)
         found = journeys(c, lens, at, of_cohort.period, of_cohort.span, asked.where, asked.group_by)
-    made = figures([way(journey, lens.under) for journey in found], lens.under, asked.group_by, shown)
+    made = figures([way_of(journey, lens.under) for journey in found], lens.under, asked.group_by, shown)
     question = asked.shown() | of_cohort.shown() | {"limit": shown}
     return ConformanceReport(
         cohort=Cohort(*map(moment, of_cohort.period)),
@@ -155,29 +131,6 @@ def conformance(
         limit=shown,
         **heading(log, "conformance", at, lens, question, made),
     )
-
-
-def way(journey: Journey, under: Definition) -> Way:
-    """The visits of a journey as they are read under a definition, and its steps that this does not allow.
-
-    A move that stays in a stage as it is read is no step, nor is a reopening in the stage that the deal left from.
-    """
-    visits: list[int] = []
-    against: list[Step] = []
-    here: int | None = None
-    for mark, there in zip(journey.marks, journey.read, strict=True):
-        if there is None:
-            continue
-        before = None if mark.kind in ("opened", "transferred") else here
-        if there != before:
-            found = under.against(under.keys, before, there)
-            if found is not None:
-                against.append((found[0], before, there))
-        if mark.stage:
-            if there != before or mark.kind != "moved":
-                visits.append(there)
-            here = there
-    return Way(journey, tuple(visits), tuple(against))
 
 
 def figures(ways: list[Way], under: Definition, group_by: tuple[str, ...], limit: int) -> Figures:
@@ -245,7 +198,7 @@ def _variants(ways: list[Way], under: Definition, deals: int) -> list[Variant]:
 def _variant(stages: list[str], ways: list[Way], deals: int) -> Variant:
     outcomes = dict.fromkeys(OUTCOMES, 0)
     for way in ways:
-        outcomes[way.journey.status] += way.size
+        outcomes[way.status] += way.size
     size = sum(outcomes.values())
     lengths = sorted(chain.from_iterable(_days_to_close(way.journey) for way in ways))
     median = quantile(lengths, Fraction(1, 2))

@@ -20,9 +20,9 @@ class Journey(msgspec.Struct, frozen=True):
 
     `furthest` is the furthest stage visited, `entered` every stage that they were in, and `passes` for each stage gone
     beyond the marks of their path between which that lies: first entering it, first being beyond it afterwards.
-    `marks` are those that count, `read` is each by its place: that of its stage, the one beyond the last stage for a win,
-    None for what is of another pipeline or no win. `ats` says for each deal when its marks occurred, later ones too;
-    `deals` are their numbers.
+    `marks` are those that count, `read` is each by its place: that of its stage, the one beyond the last stage for a
+    win, None for another end and for another pipeline. `ats` says for each deal when its marks occurred, later ones
+    too; `deals` are their numbers.
     """
 
     facts: Facts

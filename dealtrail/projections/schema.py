@@ -46,7 +46,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "past_path": ("deal", "path_to", *PATH),
     "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
-    "definition": ("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "allowed"),
+    "definition": (
+        *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "allowed"),
+    ),
     "checkpoint": ("name", "value"),
 }
 _TEXTS = {
