@@ -42,11 +42,11 @@ def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
 
 
 def _conformed(figures: Any, title: str | None) -> Iterator[RenderableType]:
-    told = ", ".join(f"{shown(kind.count)} {kind.kind} ({shown(kind.deals)} deals)" for kind in figures.kinds)
+    told = ", ".join(f"{kind.kind} {shown(kind.count)}" for kind in figures.kinds)
     share = "" if figures.conforming_share is None else f" ({percent(figures.conforming_share)})"
     heading = "" if title is None else f"\n{title}: "
     yield text(
-        f"{heading}{shown(figures.conforming)} of {shown(figures.deals)} deals conform{share}; against it: {told}"
+        f"{heading}{shown(figures.conforming)} of {shown(figures.deals)} deals conform{share}; steps against it: {told}"
     )
     if figures.deviations:
         made = table("Against", "From", "To", ">Steps", ">Deals")
