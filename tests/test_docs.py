@@ -163,7 +163,7 @@ def check_command(block, command, words, output):
     if not output.strip():
         assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
         return
-    pattern = re.escape(output.strip()).replace("\n…\\\n", r"\n(.*\n)*").replace("…", ".*")
+    pattern = re.escape(output.strip()).replace("\\\n…\\\n", r"\n(.*\n)*").replace("…", ".*")
     assert re.fullmatch(pattern, result.output.strip()), f"{block}: {command} prints:\n{result.output}"
 
 
