@@ -189,5 +189,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def fields(event: Event) -> dict[str, Any]:
-    """The fields of an event by name, as they are."""
-    return msgspec.structs.asdict(event)
+    """The fields of an event by name, as they are; one that is left out where it is None, as it is stored."""
+    always = len(event.__struct_fields__) - len(event.__struct_defaults__)
+    return {
+        name: value
+        for place, (name, value) in enumerate(msgspec.structs.asdict(event).items())
+        if place < always or value is not None
+    }
