@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dealtrail.projections.question import Draft
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
+    from dealtrail.projections.todo import NextActions
     from dealtrail.store.recording import Imported, Recorded
     from dealtrail.trail import Trail
 
@@ -30,6 +31,7 @@ _HOMES = {
     "dealtrail.projections.question": ("Draft",),
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
+    "dealtrail.projections.todo": ("NextActions",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
     "dealtrail.store.recording": ("Imported", "Recorded"),
@@ -49,6 +51,7 @@ __all__ = [
     "InvalidInput",
     "Money",
     "Moving",
+    "NextActions",
     "PipelineReport",
     "Recorded",
     "Refused",

@@ -8,6 +8,7 @@ from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.funnel_report import AskedOfCohort
 from dealtrail.projections.question import Asked, Draft, when
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.todo import NextActions, next_actions
 from dealtrail.store.log import Log
 
 
@@ -42,3 +43,21 @@ class Process:
         asked = Asked.parsed(definition, group_by, where, tz)
         of_cohort = AskedOfCohort.parsed(cohort, within, fiscal_year_start, tz)
         return conformance(self._log, self._model, pipeline, at, asked, of_cohort, limit)
+
+    def next_actions(
+        self,
+        pipeline: str,
+        *,
+        owner: str | None = None,
+        as_of: datetime | date | str | None = None,
+        known_at: datetime | date | str | None = None,
+        tz: str = "UTC",
+    ) -> NextActions:
+        """What is to be done for the open deals of a pipeline, the required and the longest waiting first.
+
+        With it come the deals that are stalled, that have no owner, and that should have closed before today in `tz`.
+        `owner`: only the deals of that one. Stages are read under the definition in force at `as_of`.
+        Errors: unknown_pipeline, invalid_field, invalid_tz, those of moments.
+        """
+        at = when(self._log, as_of, known_at, tz)
+        return next_actions(self._log, self._model, pipeline, at, owner, tz)

@@ -214,7 +214,7 @@ class Engine(RuleBasedStateMachine):
             case "set_attributes":
                 action["attributes"] = attributes(rnd)
             case "change_expected_close":
-                action["expected_close"] = rnd.choice([None, "2026-05-01"])
+                action["expected_close"] = rnd.choice([None, "2026-03-01", "2026-03-03", "2026-05-01"])
             case "complete_action":
                 action["key"] = rnd.choice(["call", "demo"])
             case "log_activity":
@@ -352,7 +352,7 @@ class Engine(RuleBasedStateMachine):
             return
         again = getattr(self.trail, kind)(key, **question)
         assert again.digest == found.digest
-        if kind == "conformance":
+        if kind in ("conformance", "next_actions"):
             return
         stage = rnd.choice([None, *(row.stage for row in found.stages)])
         if kind == "pipeline_report":
@@ -383,6 +383,8 @@ class Engine(RuleBasedStateMachine):
                 question["definition"] = {"stages": same, **limits(rnd, self.stages[key][-1], most=0.3)}
             question |= {"cohort": rnd.choice([cohort, "2026"]), "within": within, "limit": rnd.choice([0, 1, 2, 20])}
             self.same_report("conformance", key, question, rnd)
+        question = {"owner": rnd.choice([None, None, "anna"]), "tz": rnd.choice(["UTC", "Asia/Tokyo"])}
+        self.same_report("next_actions", rnd.choice("ppq"), self.moments(rnd) | question, rnd)
         self.same_deal(rnd)
 
     def same_deal(self, rnd: Random) -> None:

@@ -1078,6 +1078,48 @@ class Model:
                 report["groups"].append({"group": group, **table})
         return report
 
+    def next_actions(self, pipeline, *, clock, owner=None, as_of=None, known_at=None, tz="UTC"):
+        """What is to be done for the open deals, and which of them are stalled, without owner or overdue."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, "as_of", as_of, known_at)
+        today = as_of.astimezone(zone(tz)).date()
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(actions=[], stalled=[], unowned=[], overdue=[])
+        waiting = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if owner is None or state["facts"]["owner"] == owner:
+                visit = visits_under(state, pipeline, definitions, version)[-1]
+                waiting.append((visit["place"][0], deal, state, stage_of(definitions[version - 1], visit["stage"])))
+        over = {}
+        for since, deal, state, stage in sorted(waiting, key=lambda one: one[:2]):
+            days = days_between(since, as_of)
+            row = {"deal": deal, "owner": state["facts"]["owner"], "stage": stage["key"], "stage_since": since}
+            row["days_in_stage"] = rounded(days, 2)
+            for action in stage.get("actions") or []:
+                if action["key"] not in state["completed"]:
+                    required = bool(action.get("required"))
+                    of_it = {"action": action["key"], "name": action["name"], "required": required}
+                    report["actions"].append({**row, **of_it})
+            limit = stage.get("rots_after_days")
+            if limit is not None and days > Fraction(str(limit)):
+                over[deal] = days - Fraction(str(limit))
+                report["stalled"].append({**row, "days_over": rounded(over[deal], 2)})
+            if row["owner"] is None:
+                report["unowned"].append(row)
+            expected = parsed(state["expected_close"])
+            if expected is not None and expected < today:
+                days_over = {"expected_close": expected, "days_over": (today - expected).days}
+                report["overdue"].append({**row, **days_over})
+        # Sorting is stable: within each list those who have waited longest stay in front.
+        report["actions"].sort(key=lambda row: not row["required"])
+        report["stalled"].sort(key=lambda row: -over[row["deal"]])
+        report["overdue"].sort(key=lambda row: row["expected_close"])
+        return report
+
     def deal(self, deal, *, clock, as_of=None, known_at=None):
         """The state of one deal at (T, K), or None where these do not reach its opening."""
         refuse_if(not self._events_of(("deal", deal)), "unknown_deal")
