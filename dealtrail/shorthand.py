@@ -21,7 +21,7 @@ class Shorthand(ABC):
         return self.record({**more, "action": "define_pipeline", "pipeline": pipeline, "stages": stages})
 
     def redefine_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Record the next definition of a pipeline; optional: moves, entry, back, skip, at, by, id, expected_version."""
+        """Record the next definition of a pipeline; optional: moves, entry, back, skip, at, by, id, …."""
         return self.record({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
 
     def open_deal(self, pipeline: str, **more: Any) -> Recorded:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
-    yield text(_asked(report))
+    yield text(asked_of(report))
     for group in report.groups or ():
         yield _pipeline_table(group, _named(group.group))
     yield _pipeline_table(report, None if report.groups is None else "all")
-    yield text(_provenance(report), "dim")
+    yield text(provenance(report), "dim")
 
 
 def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
@@ -29,7 +29,7 @@ def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
     yield text(_outcome(report.total))
-    yield text(_provenance(report), "dim")
+    yield text(provenance(report), "dim")
 
 
 def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
@@ -38,7 +38,7 @@ def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
     for group in report.groups or ():
         yield from _conformed(group, _named(group.group))
     yield from _conformed(report, None if report.groups is None else "all")
-    yield text(_provenance(report), "dim")
+    yield text(provenance(report), "dim")
 
 
 def _conformed(figures: Any, title: str | None) -> Iterator[RenderableType]:
@@ -136,13 +136,14 @@ def _asked_of_cohort(report: Any) -> str:
     tz = report.question["tz"]
     within = "" if report.within is None else f", {report.within:,} days from each opening"
     opened = f"deals opened from {at(report.cohort.from_, tz)} until {at(report.cohort.until, tz)}{within}"
-    return f"{_asked(report)}\n{opened}"
+    return f"{asked_of(report)}\n{opened}"
 
 
-def _asked(report: Any) -> str:
+def asked_of(report: Any) -> str:
+    """What a report was asked, in a line."""
     tz = report.question["tz"]
     definition = f"a draft after version {report.definition}" if report.draft else f"definition {report.definition}"
-    where = ", ".join(f"{name} = {scalar(value)}" for name, value in report.question["where"].items())
+    where = ", ".join(f"{name} = {scalar(value)}" for name, value in report.question.get("where", {}).items())
     return (
         f"{report.pipeline} as of {at(report.as_of, tz)}, as known at {at(report.known_at, tz)} ({tz}), {definition}"
         + (f", where {where}" if where else "")
@@ -153,5 +154,6 @@ def _named(group: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
 
 
-def _provenance(report: Any) -> str:
+def provenance(report: Any) -> str:
+    """Where a report came from."""
     return f"position {report.position:,}\ncontent digest {report.content_digest}\ndigest         {report.digest}"

@@ -16,6 +16,7 @@ from dealtrail.projections.question import Lens, When, known_pipeline, lens_of
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
+_fields = msgspec.structs.asdict
 _COMPLETED = msgspec.json.Decoder(list[str])
 
 
@@ -113,10 +114,8 @@ def figures(found: list[tuple[str, One]], lens: Lens, at: Instant, today: date) 
 
 
 def _waiting(deal: str, one: One, lens: Lens, at: Instant) -> Waiting:
-    since = one.stay.since
-    return Waiting(
-        deal, one.facts.owner, lens.under.stages[one.stay.stage].key, moment(since), days(Fraction(at - since))
-    )
+    since, stage = one.stay.since, lens.under.stages[one.stay.stage].key
+    return Waiting(deal, one.facts.owner, stage, moment(since), days(Fraction(at - since)))
 
 
 def _actions(rows: Iterable[tuple[One, Waiting]], lens: Lens) -> Iterator[NextAction]:
@@ -125,17 +124,17 @@ def _actions(rows: Iterable[tuple[One, Waiting]], lens: Lens) -> Iterator[NextAc
         done = _COMPLETED.decode(one.completed) if actions else []
         for action in actions:
             if action.key not in done:
-                yield NextAction(*msgspec.structs.astuple(waiting), action.key, action.name, action.required)
+                yield NextAction(**_fields(waiting), action=action.key, name=action.name, required=action.required)
 
 
 def _stalled(one: One, waiting: Waiting, lens: Lens, at: Instant) -> Iterator[tuple[Instant, StalledDeal]]:
     limit = lens.under.stages[one.stay.stage].rots_after
     if limit is not None and at - one.stay.since > limit:
         over = at - one.stay.since - limit
-        yield over, StalledDeal(*msgspec.structs.astuple(waiting), days(Fraction(over)))
+        yield over, StalledDeal(**_fields(waiting), days_over=days(Fraction(over)))
 
 
 def _overdue(one: One, waiting: Waiting, today: date) -> Iterator[OverdueDeal]:
     expected = None if one.expected_close is None else date.fromisoformat(one.expected_close)
     if expected is not None and expected < today:
-        yield OverdueDeal(*msgspec.structs.astuple(waiting), expected, (today - expected).days)
+        yield OverdueDeal(**_fields(waiting), expected_close=expected, days_over=(today - expected).days)
