@@ -131,6 +131,17 @@ def test_loops_are_stages_entered_again(past):
     assert [(row.stage, row.deals, row.times) for row in ask(past).loops] == [("lead", 1, 1), ("demo", 2, 2)]
 
 
+def test_deals_that_went_alike_count_each():
+    way = (("demo", 3), ("lead", 4), ("demo", 5), ("lead", 6))
+    steps = [(opening(2, deal=deal), *(move(day, to, deal=deal) for to, day in way)) for deal in "XYZ"]
+    report = ask(given(define(*KEYS), *(step for some in steps for step in some)))
+    # Each of three goes back twice, and is a lead thrice and in demo twice.
+    assert kinds(report)["back"] == (6, 3)
+    assert [(row.from_, row.count, row.deals) for row in report.deviations] == [("demo", 6, 3)]
+    assert [(row.stage, row.deals, row.times) for row in report.loops] == [("lead", 3, 6), ("demo", 3, 3)]
+    assert [(row.deals, row.conforming, row.open) for row in report.variants] == [(3, 0, 3)]
+
+
 def test_everything_conforms_where_nothing_is_limited(past):
     report = ask(past, definition="as_of")
     assert (report.conforming, report.conforming_share, report.deviations) == (7, 1.0, [])
