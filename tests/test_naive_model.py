@@ -474,3 +474,18 @@ def test_conformance_by_hand():
     everything = log.model.conformance("b2b", clock=on(31), cohort="2026")
     assert [row["median_days_to_close"] for row in everything["variants"]] == [None, 8.0, None]
     assert [row["win_rate"] for row in everything["variants"]] == [0.0, 1.0, 0.0]
+
+
+def test_what_is_to_be_done_by_hand():
+    log = Log([stage("lead", required=["call"], rots_after_days=5), PROPOSAL])
+    log.open(2, owner="anna", expected_close="2026-01-09")
+    log.open(3, "E")
+    log.do("complete_action", 4, deal="E", key="call")
+    log.open(4, "F", stage="proposal", owner="bo")
+    todo = log.model.next_actions("b2b", clock=on(31), as_of=on(10))
+    # D has been a lead for eight days of five, E for seven; D should have closed the day before.
+    assert [(row["deal"], row["action"], row["required"]) for row in todo["actions"]] == [("D", "call", True)]
+    assert [(row["deal"], row["days_over"]) for row in todo["stalled"]] == [("D", 3.0), ("E", 2.0)]
+    assert [row["deal"] for row in todo["unowned"]] == ["E"]
+    assert [(row["deal"], row["days_over"]) for row in todo["overdue"]] == [("D", 1)]
+    assert log.model.next_actions("b2b", clock=on(31), as_of=on(10), owner="bo")["actions"] == []
