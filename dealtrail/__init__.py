@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
     from dealtrail.projections.history import Happened
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from dealtrail.projections.question import Draft
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
+    from dealtrail.projections.todo import NextActions
     from dealtrail.store.recording import Imported, Recorded
     from dealtrail.trail import Trail
 
@@ -22,12 +24,14 @@ _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.conformance": ("ConformanceReport",),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
     "dealtrail.projections.pipeline_report": ("PipelineReport",),
     "dealtrail.projections.question": ("Draft",),
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
+    "dealtrail.projections.todo": ("NextActions",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
     "dealtrail.store.recording": ("Imported", "Recorded"),
@@ -36,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "Conflict",
+    "ConformanceReport",
     "DealView",
     "DealtrailError",
     "DefinitionView",
@@ -46,6 +51,7 @@ __all__ = [
     "InvalidInput",
     "Money",
     "Moving",
+    "NextActions",
     "PipelineReport",
     "Recorded",
     "Refused",

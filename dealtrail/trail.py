@@ -1,7 +1,7 @@
 """Trail: the one object that a backend holds. It wires the rooms together and decides nothing itself."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal
@@ -10,8 +10,9 @@ from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
 from dealtrail.keeping import Keeping
+from dealtrail.process import Process
 from dealtrail.projections import deals as deals_room
-from dealtrail.projections.behind import deals_behind, report_of
+from dealtrail.projections.behind import Report, deals_behind, report_of
 from dealtrail.projections.deals import DealView
 from dealtrail.projections.funnel_report import AskedOfCohort, FunnelReport, funnel_report
 from dealtrail.projections.history import Happened, history
@@ -42,7 +43,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Trail(Shorthand, Keeping):
+class Trail(Shorthand, Keeping, Process):
     """A store of deals: actions go in, reports about any moment come out. Threads may share it.
 
     Use it as a context manager, or call `close`.
@@ -126,7 +127,7 @@ class Trail(Shorthand, Keeping):
         at = when(self._log, None, None, "UTC")
         with self._model.answering(at.position) as c:
             known = known_pipeline(c, pipeline, at.position)
-            draft = Draft(stages, more.get("moves"))
+            draft = Draft(stages, **{name: more[name] for name in Draft.__struct_fields__ if name in more})
             before, after = (lens_of(known, given, at) for given in ("current", draft))
             return moving(c, before, after, at)
 
@@ -179,21 +180,24 @@ class Trail(Shorthand, Keeping):
 
     def deals(
         self,
-        report: PipelineReport | FunnelReport | Mapping[str, Any],
+        report: Report | Mapping[str, Any],
         *,
         stage: str | None = None,
         field: str | None = None,
         group: Where = None,
         currency: str | None = None,
+        path: Sequence[str | None] | None = None,
     ) -> list[DealView]:
         """The deals behind a cell of a report, as they are at its moments, in the order of their ids.
 
         `report` may also be one that was read back from its JSON, as a dict.
         Without `stage` a cell of the total; `field` by default `deals`, or `reached` (`cohort` in the total);
         `group` as the report names it; `currency` for one currency of an amount. Behind a share stand the deals that
-        it counts, behind a median those that it is made of. Errors: invalid_field, unknown_stage.
+        it counts, behind a median those that it is made of. Of a report about conformance, `path` are the stages of a
+        variant or, with `field` entry, back or skip, the two ends of a deviation; `stage` goes with `field="loops"`.
+        Errors: invalid_field, unknown_stage.
         """
-        return deals_behind(self._log, self._model, report_of(report), stage, field, group, currency)
+        return deals_behind(self._log, self._model, report_of(report), stage, field, group, currency, path)
 
     # Deals
 

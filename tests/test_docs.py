@@ -18,15 +18,24 @@ import pytest
 from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import Trail, importing
+from dealtrail import ConformanceReport, NextActions, Trail, importing
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
 from dealtrail.importing import Mapping
+from dealtrail.projections.conformance import (
+    Conformed,
+    DeviatingKind,
+    Deviation,
+    Loop,
+    OtherVariants,
+    Variant,
+)
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.holding import PERIOD_HOLDS
 from dealtrail.projections.pipeline_report import PipelineFigures, PipelineReport, PipelineStage
+from dealtrail.projections.todo import NextAction, OverdueDeal, StalledDeal, Waiting
 from dealtrail.simulation import simulate
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +57,8 @@ NOT_RUN = {
 TEXT_CHECKED_BY = {
     "Usage: dealtrail": "test_the_page_of_the_command_line_is_what_its_help_says",
     "pipeline report": "test_the_shapes_of_the_reference_are_those_of_the_reports",
+    "next actions": "test_the_shape_of_what_is_to_be_done_is_that_of_the_reference",
+    "conformance report": "test_the_shape_of_the_conformance_report_is_that_of_the_reference",
     "from_at <= T": "test_the_condition_of_a_period_is_the_one_that_reports_use",
 }
 
@@ -154,7 +165,7 @@ def check_command(block, command, words, output):
     if not output.strip():
         assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
         return
-    pattern = re.escape(output.strip()).replace("\n…\\\n", r"\n(.*\n)*").replace("…", ".*")
+    pattern = re.escape(output.strip()).replace("\\\n…\\\n", r"\n(.*\n)*").replace("…", ".*")
     assert re.fullmatch(pattern, result.output.strip()), f"{block}: {command} prints:\n{result.output}"
 
 
@@ -288,6 +299,7 @@ def test_the_table_of_refusals_names_the_class_of_each():
     [
         ("The pipeline report", PipelineStage, PipelineFigures),
         ("The funnel report", FunnelStage, FunnelTotal),
+        ("The conformance report", Variant, Conformed),
     ],
 )
 def test_every_figure_of_a_report_has_its_formula(heading, stage, total):
@@ -310,6 +322,29 @@ def test_the_shapes_of_the_reference_are_those_of_the_reports():
     ):
         fields = {*report.__struct_fields__, *stage.__struct_fields__, *total.__struct_fields__}
         assert names - prose == fields - prose
+
+
+def shape_in_the_reference(beginning):
+    """The names of a report's own fields, and those of each field that is listed below them."""
+    head, *parts = re.split(r"^ +(\w+):", text_block("docs/reference.md", beginning), flags=re.MULTILINE)
+    listed = dict(zip(parts[::2], (set(re.findall(r"\w+", text)) for text in parts[1::2]), strict=True))
+    return set(re.findall(r"\w+", head.removeprefix(beginning))), listed
+
+
+def test_the_shape_of_what_is_to_be_done_is_that_of_the_reference():
+    named, listed = shape_in_the_reference("next actions")
+    shapes = {"actions": NextAction, "stalled": StalledDeal, "unowned": Waiting, "overdue": OverdueDeal}
+    assert listed == {name: {*shape.__struct_fields__, "list", "of"} for name, shape in shapes.items()}
+    assert named | listed.keys() == set(NextActions.__struct_fields__)
+
+
+def test_the_shape_of_the_conformance_report_is_that_of_the_reference():
+    named, listed = shape_in_the_reference("conformance report")
+    shapes = {"kinds": DeviatingKind, "deviations": Deviation, "variants": Variant, "other_variants": OtherVariants}
+    for name, shape in (shapes | {"loops": Loop}).items():
+        assert listed[name] - {"list", "of"} == set(shape.__struct_encode_fields__)
+    assert (named - {"from", "until"}) | listed.keys() == set(ConformanceReport.__struct_fields__)
+    assert listed.keys() - {"groups"} <= set(Conformed.__struct_fields__)
 
 
 def test_the_condition_of_a_period_is_the_one_that_reports_use():

@@ -85,6 +85,16 @@ def stage_list(rnd: Random) -> list[dict[str, Any]]:
     ]
 
 
+def limits(rnd: Random, keys: list[str], *, most: float = 0.8) -> dict[str, Any]:
+    """What is allowed: mostly nearly everything, so that deals still move; now and then a key that is no stage."""
+    found: dict[str, Any] = {}
+    for name in ("entry", "back", "skip"):
+        if rnd.random() < 0.6:
+            some = [key for key in keys if rnd.random() < most]
+            found[name] = rnd.choice([None, "any", some, some, some, some + ["z"] * (rnd.random() < 0.1)])
+    return found
+
+
 def moves(rnd: Random, before: list[str], after: list[str]) -> dict[str, Any]:
     """What becomes of the old keys, mostly as the rules want it."""
     found: dict[str, Any] = {}
@@ -147,8 +157,10 @@ class Engine(RuleBasedStateMachine):
         rnd = Random(seed)
         for key in PIPELINES:
             stages = stage_list(rnd)
-            self.both([{"action": "define_pipeline", "pipeline": key, "stages": stages}])
             self.stages[key] = [[stage["key"] for stage in stages]]
+            given = {"action": "define_pipeline", "pipeline": key, "stages": stages}
+            if isinstance(self.both([given | limits(rnd, self.stages[key][0])]), str):
+                self.both([given])
         self.several(rnd, 25)
 
     def both(self, actions: list[dict[str, Any]]) -> list[Any] | str:
@@ -202,7 +214,7 @@ class Engine(RuleBasedStateMachine):
             case "set_attributes":
                 action["attributes"] = attributes(rnd)
             case "change_expected_close":
-                action["expected_close"] = rnd.choice([None, "2026-05-01"])
+                action["expected_close"] = rnd.choice([None, "2026-03-01", "2026-03-03", "2026-05-01"])
             case "complete_action":
                 action["key"] = rnd.choice(["call", "demo"])
             case "log_activity":
@@ -291,6 +303,7 @@ class Engine(RuleBasedStateMachine):
         after = [stage["key"] for stage in stages]
         named = moves(rnd, self.stages[key][-1], after)
         action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named}
+        action |= limits(rnd, after)
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
@@ -316,6 +329,7 @@ class Engine(RuleBasedStateMachine):
             stages = stage_list(rnd)
             after = [stage["key"] for stage in stages]
             definition = {"stages": stages, "moves": moves(rnd, self.stages[key][-1], after)}
+            definition |= limits(rnd, after, most=0.3)
         where = {rnd.choice(FIELDS): rnd.choice(["anna", "x", 1, None, "EUR", "web"])} if rnd.random() < 0.2 else {}
         return self.moments(rnd) | {
             "definition": definition,
@@ -338,6 +352,8 @@ class Engine(RuleBasedStateMachine):
             return
         again = getattr(self.trail, kind)(key, **question)
         assert again.digest == found.digest
+        if kind in ("conformance", "next_actions"):
+            return
         stage = rnd.choice([None, *(row.stage for row in found.stages)])
         if kind == "pipeline_report":
             field = rnd.choice(["deals", "stalled"])
@@ -360,6 +376,15 @@ class Engine(RuleBasedStateMachine):
             cohort = rnd.choice(["2026-03", "2026-W10", "2026-03-01", "2026-03-02..2026-03-05", "2026", "2026"])
             within = rnd.choice([None, None, 0, 1, 3])
             self.same_report("funnel_report", key, self.asked(rnd, key) | {"cohort": cohort, "within": within}, rnd)
+            key = rnd.choice("ppq")
+            question = self.asked(rnd, key)
+            if rnd.random() < 0.4:
+                same = self.model._events_of(("pipeline", key))[-1]["fields"]["stages"]
+                question["definition"] = {"stages": same, **limits(rnd, self.stages[key][-1], most=0.3)}
+            question |= {"cohort": rnd.choice([cohort, "2026"]), "within": within, "limit": rnd.choice([0, 1, 2, 20])}
+            self.same_report("conformance", key, question, rnd)
+        question = {"owner": rnd.choice([None, None, "anna"]), "tz": rnd.choice(["UTC", "Asia/Tokyo"])}
+        self.same_report("next_actions", rnd.choice("ppq"), self.moments(rnd) | question, rnd)
         self.same_deal(rnd)
 
     def same_deal(self, rnd: Random) -> None:

@@ -395,3 +395,97 @@ def test_periods_and_bare_dates_are_days_of_the_zone():
     assert log.report(as_of="2026-01-10", tz="Europe/Amsterdam")["as_of"] == on(10, 23) - MICROSECOND
     report = log.report(as_of=date(2026, 2, 20), known_at="2026-01-01T13:00:00+01:00")
     assert (report["as_of"], report["known_at"]) == (on(31), on(1, 12))
+
+
+# Moves that are allowed
+
+
+def limited(**limits):
+    log = Log()
+    log.redefine(2, STAGES)
+    log.do("redefine_pipeline", 3, pipeline="b2b", stages=STAGES, moves={}, **limits)
+    return log
+
+
+def test_a_deal_begins_only_where_it_may():
+    log = limited(entry=["lead", "qualified"])
+    assert log.refused("open_deal", 4, pipeline="b2b", stage="proposal") == "entry_not_allowed"
+    log.open(4, stage="qualified")
+    log.open(2, "E", stage="proposal")
+
+
+def test_a_stage_is_left_backwards_only_where_it_may_be():
+    log = limited(back=["proposal"])
+    log.open(4)
+    log.move(5, "proposal")
+    log.move(6, "qualified")
+    assert log.refused("move_deal", 7, stage="lead") == "back_not_allowed"
+    log.do("lose_deal", 7)
+    assert log.refused("reopen_deal", 8, stage="lead") == "back_not_allowed"
+    log.do("reopen_deal", 8)
+
+
+def test_only_stages_that_may_be_skipped_are_also_by_a_win():
+    log = limited(skip=["qualified"])
+    log.open(4)
+    assert log.refused("win_deal", 5) == "skip_not_allowed"
+    log.move(5, "proposal")
+    log.do("win_deal", 6)
+    assert log.deal()["status"] == "won"
+
+
+def test_a_list_names_stages_of_its_definition_each_once():
+    log = Log()
+    for keys, code in ((["leed"], "unknown_stage"), (["lead", "lead"], "duplicate_key"), ("lead", "invalid_field")):
+        given = {"pipeline": "c", "stages": STAGES, "skip": keys}
+        assert log.refused("define_pipeline", 2, **given) == code
+
+
+def test_conformance_by_hand():
+    log = Log()
+    log.open(2)  # D goes to proposal and back to lead, and is won from there after eight days
+    log.move(3, "proposal")
+    log.move(4, "lead")
+    log.do("win_deal", 10)
+    log.open(2, "E", stage="qualified")  # E begins in qualified, is lost, and is reopened there
+    log.do("lose_deal", 3, deal="E")
+    log.do("reopen_deal", 4, deal="E")
+    log.open(5, "F")
+    draft = {"stages": STAGES, "entry": ["lead"], "back": [], "skip": ["qualified"]}
+    report = log.model.conformance("b2b", clock=on(31), cohort="2026", definition=draft, limit=1)
+    assert (report["deals"], report["conforming"], report["conforming_share"]) == (3, 1, 0.3333)
+    assert [(row["kind"], row["count"], row["deals"]) for row in report["kinds"]] == [
+        ("entry", 1, 1),
+        ("back", 1, 1),
+        ("skip", 1, 1),
+    ]
+    assert [(row["from"], row["to"]) for row in report["deviations"]] == [
+        (None, "qualified"),
+        ("proposal", "lead"),
+        ("lead", "won"),
+    ]
+    # All paths are equally common: that of F, whose stages come first, is told; those of D and E are counted.
+    assert [row["stages"] for row in report["variants"]] == [["lead"]]
+    assert report["other_variants"] == {"variants": 2, "deals": 2, "share": 0.6667}
+    assert [(row["stage"], row["deals"], row["times"]) for row in report["loops"]] == [
+        ("lead", 1, 1),
+        ("qualified", 1, 1),
+    ]
+    everything = log.model.conformance("b2b", clock=on(31), cohort="2026")
+    assert [row["median_days_to_close"] for row in everything["variants"]] == [None, 8.0, None]
+    assert [row["win_rate"] for row in everything["variants"]] == [0.0, 1.0, 0.0]
+
+
+def test_what_is_to_be_done_by_hand():
+    log = Log([stage("lead", required=["call"], rots_after_days=5), PROPOSAL])
+    log.open(2, owner="anna", expected_close="2026-01-09")
+    log.open(3, "E")
+    log.do("complete_action", 4, deal="E", key="call")
+    log.open(4, "F", stage="proposal", owner="bo")
+    todo = log.model.next_actions("b2b", clock=on(31), as_of=on(10))
+    # D has been a lead for eight days of five, E for seven; D should have closed the day before.
+    assert [(row["deal"], row["action"], row["required"]) for row in todo["actions"]] == [("D", "call", True)]
+    assert [(row["deal"], row["days_over"]) for row in todo["stalled"]] == [("D", 3.0), ("E", 2.0)]
+    assert [row["deal"] for row in todo["unowned"]] == ["E"]
+    assert [(row["deal"], row["days_over"]) for row in todo["overdue"]] == [("D", 1)]
+    assert log.model.next_actions("b2b", clock=on(31), as_of=on(10), owner="bo")["actions"] == []

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dealtrail.cli import demo, importing, keeping, listing, options, recording, reports
+from dealtrail.cli import demo, importing, keeping, listing, options, paths, recording, reports, todo
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
@@ -77,6 +77,8 @@ for _command in (
     importing.import_,
     reports.pipeline,
     reports.funnel,
+    paths.paths,
+    todo.todo,
     listing.deals,
     listing.deal,
     listing.history,

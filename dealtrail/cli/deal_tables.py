@@ -90,7 +90,8 @@ def _brief(value: Any) -> str:
 
 
 def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
-    """Each version with its stages, and the moves that led to it."""
+    """Each version with its stages, what may not be done with them, and the moves that led to it."""
+    limited = any(limits != "any" for view in found for limits in (view.entry, view.back, view.skip))
     made = table(
         "Pipeline",
         ">Version",
@@ -101,6 +102,7 @@ def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
         ">Rots after\ndays",
         "~Required",
         "~From",
+        *(["~Not\nallowed"] if limited else []),
     )
     for view in found:
         for place, stage in enumerate(view.stages):
@@ -114,11 +116,19 @@ def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
                     stage["rots_after_days"],
                     ", ".join(action["key"] for action in stage["actions"] if action["required"]),
                     ", ".join(_came_from(stage["key"], view.moves)),
+                    *([", ".join(_not_allowed(stage["key"], view))] if limited else []),
                 ),
                 style="" if view.in_force else "dim",
                 end_section=place == len(view.stages) - 1,
             )
     return made
+
+
+def _not_allowed(stage: str, view: "DefinitionView") -> Iterator[str]:
+    for kind in ("entry", "back", "skip"):
+        allowed = getattr(view, kind)
+        if allowed != "any" and stage not in allowed:
+            yield kind
 
 
 def _came_from(stage: str, moves: dict[str, Any]) -> Iterator[str]:

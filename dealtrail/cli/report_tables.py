@@ -1,4 +1,4 @@
-"""The two reports as tables."""
+"""The reports as tables."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,30 +9,70 @@ from rich.table import Table
 from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scalar, shown, table, text
 
 if TYPE_CHECKING:
-    from dealtrail import FunnelReport, PipelineReport
+    from dealtrail import ConformanceReport, FunnelReport, PipelineReport
 
 
 def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
-    yield text(_asked(report))
+    yield text(asked_of(report))
     for group in report.groups or ():
         yield _pipeline_table(group, _named(group.group))
     yield _pipeline_table(report, None if report.groups is None else "all")
-    yield text(_provenance(report), "dim")
+    yield text(provenance(report), "dim")
 
 
 def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
     """What was asked, a table and a sentence for each group, those of all, and where it came from."""
-    tz = report.question["tz"]
-    within = "" if report.within is None else f", {report.within:,} days from each opening"
-    opened = f"deals opened from {at(report.cohort.from_, tz)} until {at(report.cohort.until, tz)}{within}"
-    yield text(f"{_asked(report)}\n{opened}")
+    yield text(_asked_of_cohort(report))
     for group in report.groups or ():
         yield _funnel_table(group, _named(group.group))
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
     yield text(_outcome(report.total))
-    yield text(_provenance(report), "dim")
+    yield text(provenance(report), "dim")
+
+
+def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
+    """What was asked, a sentence and tables for each group, those of all, and where it came from."""
+    yield text(_asked_of_cohort(report))
+    for group in report.groups or ():
+        yield from _conformed(group, _named(group.group))
+    yield from _conformed(report, None if report.groups is None else "all")
+    yield text(provenance(report), "dim")
+
+
+def _conformed(figures: Any, title: str | None) -> Iterator[RenderableType]:
+    told = ", ".join(f"{kind.kind} {shown(kind.count)}" for kind in figures.kinds)
+    share = "" if figures.conforming_share is None else f" ({percent(figures.conforming_share)})"
+    heading = "" if title is None else f"\n{title}: "
+    yield text(
+        f"{heading}{shown(figures.conforming)} of {shown(figures.deals)} deals conform{share}; steps against it: {told}"
+    )
+    if figures.deviations:
+        made = table("Against", "From", "To", ">Steps", ">Deals")
+        for one in figures.deviations:
+            add(made, (one.kind, one.from_ or "(begins)", one.to, one.count, one.deals))
+        yield made
+    yield _paths_table(figures)
+    if figures.loops:
+        made = table("Entered again", ">Deals", ">Times")
+        for loop in figures.loops:
+            add(made, (loop.stage, loop.deals, loop.times))
+        yield made
+
+
+def _paths_table(figures: Any) -> Table:
+    counts = (">Won", ">Lost", ">Dis-\nqual.", ">Open", ">Trans-\nferred")
+    made = table("~Path", ">Deals", ">of all", ">Con-\nform", *counts, ">Win\nrate", ">Median\ndays")
+    for one in figures.variants:
+        ends = (one.won, one.lost, one.disqualified, one.open, one.transferred)
+        rates = (percent(one.win_rate), one.median_days_to_close)
+        add(made, (" → ".join(one.stages), one.deals, percent(one.share), one.conforming, *ends, *rates))
+    rest = figures.other_variants
+    if rest.variants:
+        nothing = ("",) * (len(counts) + 3)
+        add(made, (f"{rest.variants:,} other paths", rest.deals, percent(rest.share), *nothing), style="dim")
+    return made
 
 
 def _pipeline_table(figures: Any, title: str | None) -> Table:
@@ -92,10 +132,18 @@ def _outcome(total: Any) -> str:
     return f"{shown(total.cohort)} deals: {told}{rates}"
 
 
-def _asked(report: Any) -> str:
+def _asked_of_cohort(report: Any) -> str:
+    tz = report.question["tz"]
+    within = "" if report.within is None else f", {report.within:,} days from each opening"
+    opened = f"deals opened from {at(report.cohort.from_, tz)} until {at(report.cohort.until, tz)}{within}"
+    return f"{asked_of(report)}\n{opened}"
+
+
+def asked_of(report: Any) -> str:
+    """What a report was asked, in a line."""
     tz = report.question["tz"]
     definition = f"a draft after version {report.definition}" if report.draft else f"definition {report.definition}"
-    where = ", ".join(f"{name} = {scalar(value)}" for name, value in report.question["where"].items())
+    where = ", ".join(f"{name} = {scalar(value)}" for name, value in report.question.get("where", {}).items())
     return (
         f"{report.pipeline} as of {at(report.as_of, tz)}, as known at {at(report.known_at, tz)} ({tz}), {definition}"
         + (f", where {where}" if where else "")
@@ -106,5 +154,6 @@ def _named(group: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
 
 
-def _provenance(report: Any) -> str:
+def provenance(report: Any) -> str:
+    """Where a report came from."""
     return f"position {report.position:,}\ncontent digest {report.content_digest}\ndigest         {report.digest}"

@@ -46,6 +46,9 @@ class DefinePipeline(Action, frozen=True, kw_only=True, tag="define_pipeline"):
     pipeline: Key
     stages: Any
     name: Word | None = None
+    entry: Any = None
+    back: Any = None
+    skip: Any = None
 
 
 class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline"):
@@ -54,6 +57,9 @@ class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline
     pipeline: Key
     stages: Any
     moves: Any = None
+    entry: Any = None
+    back: Any = None
+    skip: Any = None
 
 
 class OpenDeal(DealAction, frozen=True, kw_only=True, tag="open_deal"):

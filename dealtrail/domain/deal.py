@@ -171,7 +171,7 @@ def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: st
     """Refuse an event that breaks a rule on the state just before it; `when` says which, where it is an older one.
 
     Errors: deal_merged, deal_not_open, deal_not_closed, other_pipeline, same_pipeline, already_in_stage,
-    action_not_in_stage, required_action_missing.
+    action_not_in_stage, back_not_allowed, skip_not_allowed, required_action_missing.
     """
     event = place.entry.event
     judge_status(deal, state, event, when)
@@ -183,8 +183,6 @@ def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: st
         return
     if event.pipeline != state.pipeline:
         raise error("other_pipeline", "pipeline", deal=deal, pipeline=state.pipeline, stored=event.pipeline, when=when)
-    if isinstance(event, DealReopened):
-        return
     pipeline = pipelines[event.pipeline]
     under = pipeline.version(max(state.visit.definition, event.definition))
     here = read(pipeline, state.visit, under.version)
@@ -193,12 +191,17 @@ def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: st
         if event.key not in known:
             raise error("action_not_in_stage", "key", key=event.key, stage=here, known=", ".join(known) or "none")
         return
-    if isinstance(event, StageEntered):
+    from_place, to_place = under.index(here), len(under.stages)
+    if not isinstance(event, DealWon):
         there = read(pipeline, evolve(state, place).visit, under.version)
-        if there == here:
+        if there == here and isinstance(event, StageEntered):
             raise error("already_in_stage", "stage", deal=deal, stage=here, when=when)
-        if under.index(there) < under.index(here):
-            return
+        to_place = under.index(there)
+    against = under.against(under.keys, from_place, to_place)
+    if against is not None:
+        raise under.refusal(against, deal=deal, when=when)
+    if isinstance(event, DealReopened) or to_place < from_place:
+        return
     missing = _missing_actions(state, under, here)
     if missing:
         raise error("required_action_missing", "key", deal=deal, stage=here, missing=", ".join(missing), when=when)

@@ -31,6 +31,7 @@ from dealtrail.domain.actions import (
     personal_part,
     request_digest,
 )
+from dealtrail.domain.allowed import parse_allowed
 from dealtrail.domain.deal import (
     Deal,
     Pipelines,
@@ -129,6 +130,7 @@ def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
 def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
     stages = parse_stages(action.stages)
     moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
+    allowed = parse_allowed(action)
     pipeline = known.pipelines.get(action.pipeline)
     if isinstance(action, RedefinePipeline) and pipeline is None:
         raise _unknown_pipeline(action.pipeline, known)
@@ -143,12 +145,14 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     at = _occurred_at(action, turn)
     event: Event
     if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, stages)  # type: ignore[union-attr]
+        event = PipelineDefined(action.name or action.pipeline, stages, **allowed)  # type: ignore[union-attr]
+        first_definition = Definition(1, at, turn.recorded_at, turn.position, stages, {}, **allowed)
+        Pipeline(action.pipeline, event.name, (first_definition,)).checked()
     else:
         if at < pipeline.latest.occurred_at:
             raise error("definition_before_previous", "at", previous=pipeline.latest.version)
-        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at).latest
-        event = PipelineRedefined(latest.stages, latest.moves)
+        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at, allowed).latest
+        event = PipelineRedefined(latest.stages, latest.moves, **latest.limits)
     return [_entry(stream, version + 1, turn, at, event, action)]
 
 
@@ -158,10 +162,10 @@ def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
     coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
     if isinstance(event, PipelineDefined):
         key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}),))
+        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.limits),))
     assert pipeline is not None  # noqa: S101
     assert isinstance(event, PipelineRedefined)  # noqa: S101
-    definition = Definition(*coordinates, event.stages, event.moves)
+    definition = Definition(*coordinates, event.stages, event.moves, **event.limits)
     return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
 
 
@@ -344,11 +348,15 @@ def _opening(action: OpenDeal, deal: str, known: Known, at: Instant) -> DealOpen
 
 
 def _first_or_named(pipeline: Pipeline, stage: str | None, at: Instant) -> tuple[int, str]:
-    """The version in force and its stage of that key, by default its first."""
+    """The version in force and its stage of that key, by default its first, if a deal may begin there."""
     definition = pipeline.in_force(at)
     if stage:
         _known_stage(pipeline, definition, stage)
-    return definition.version, stage or definition.stages[0].key
+    stage = stage or definition.stages[0].key
+    against = definition.against(definition.keys, None, definition.index(stage))
+    if against is not None:
+        raise definition.refusal(against, pipeline=pipeline.key)
+    return definition.version, stage
 
 
 def _judge_merge(deal: str, into: str, known: Known) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from dealtrail.domain.allowed import Allowed
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.money import Money
 from dealtrail.domain.texts import Key, Word, shaped
@@ -73,7 +74,7 @@ class Basis(msgspec.Struct, frozen=True, gc=False):
     attributes: Attributes
 
 
-class Definition(msgspec.Struct, frozen=True):
+class Definition(Allowed, frozen=True):
     """A numbered version of a pipeline's stages; `moves` says what became of the version before."""
 
     version: int
@@ -97,6 +98,11 @@ class Definition(msgspec.Struct, frozen=True):
     def stage(self, key: str) -> Stage:
         """The stage of a key."""
         return self.stages[self.index(key)]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the stages, in order."""
+        return [stage.key for stage in self.stages]
 
 
 class Pipeline(msgspec.Struct, frozen=True):
@@ -138,11 +144,17 @@ class Pipeline(msgspec.Struct, frozen=True):
         return stage
 
     def followed_by(
-        self, stages: tuple[Stage, ...], moves: Mapping[str, Move], at: Instant, position: int, now: Instant
+        self,
+        stages: tuple[Stage, ...],
+        moves: Mapping[str, Move],
+        at: Instant,
+        position: int,
+        now: Instant,
+        allowed: Mapping[str, Any],
     ) -> "Pipeline":
         """The pipeline with its next version, checked against the one before. Errors: unknown_stage, missing_move."""
         before = self.latest
-        definition = Definition(before.version + 1, at, now, position, stages, moves)
+        definition = Definition(before.version + 1, at, now, position, stages, moves, **allowed)
         for stage in before.stages:
             if not definition.has(stage.key) and stage.key not in definition.moves:
                 raise error("missing_move", "moves", key=stage.key)
@@ -152,7 +164,15 @@ class Pipeline(msgspec.Struct, frozen=True):
                 for name in names:
                     if not owner.has(name):
                         raise self.unknown_stage(name, owner, f"moves.{key}")
-        return msgspec.structs.replace(self, definitions=(*self.definitions, definition))
+        return msgspec.structs.replace(self, definitions=(*self.definitions, definition)).checked()
+
+    def checked(self) -> "Pipeline":
+        """The pipeline itself, where the lists of its newest version name stages of it. Errors: unknown_stage."""
+        for kind, keys in self.latest.limits.items():
+            for key in keys or ():
+                if not self.latest.has(key):
+                    raise self.unknown_stage(key, self.latest, kind)
+        return self
 
     def unknown_stage(self, given: str, definition: Definition, field: str = "stage") -> DealtrailError:
         """The refusal of a key that a version has not."""

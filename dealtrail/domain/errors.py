@@ -78,6 +78,8 @@ _RULES: dict[str, str] = {
     "action_not_in_stage": "{key} is no sales-process action of stage {stage}; complete one of: {known}",
     "already_in_stage": "deal {deal} is in stage {stage} already{when}; move it to another stage",
     "already_retracted": "event {version} of deal {deal} is retracted already; see its history",
+    "back_not_allowed": "deal {deal} may not go back from stage {stage}{when}; go on, or close it (stages that may be "
+    "left backwards: {allowed})",
     "before_opening": "nothing of deal {deal} may occur before its opening at {opened}{when}; give a later `at`",
     "cannot_restate": "version {given} is older than version {in_force}, which was in force; history is restated "
     "forward only: take {in_force} or later",
@@ -87,6 +89,8 @@ _RULES: dict[str, str] = {
     "deal_not_open": "deal {deal} is {status}{when}; reopen it first",
     "definition_before_previous": "`at` is earlier than that of version {previous}; a new version may not come into "
     "force before the one that it follows",
+    "entry_not_allowed": "a deal may not begin in stage {stage} of pipeline {pipeline}; open or transfer it into one "
+    "of: {allowed}",
     "future_time": "`at` is later than now ({now}); record what has happened",
     "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
     "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",
@@ -100,6 +104,8 @@ _RULES: dict[str, str] = {
     "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
     "required_action_missing": "stage {stage} of deal {deal} still requires: {missing}{when}; complete it first",
     "same_pipeline": "deal {deal} is in pipeline {pipeline} already{when}; move it to a stage instead",
+    "skip_not_allowed": "deal {deal} may not skip {stage}{when}; move it there first (stages that may be skipped: "
+    "{allowed})",
     "unknown_deal": "there is no deal {deal}{nearest}; open it first",
     "unknown_definition": "pipeline {pipeline} has no version {given}; the latest is {latest}",
     "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",

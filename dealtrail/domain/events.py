@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from dealtrail.domain.allowed import Allowed
 from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import Instant
@@ -124,15 +125,15 @@ class EventRetracted(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class PipelineDefined(msgspec.Struct, frozen=True):
-    """A pipeline got its first definition."""
+class PipelineDefined(Allowed, frozen=True, omit_defaults=True):
+    """A pipeline got its first definition. What it does not limit is not written."""
 
     name: str
     stages: tuple[Stage, ...]
 
 
-class PipelineRedefined(msgspec.Struct, frozen=True):
-    """A pipeline got its next definition."""
+class PipelineRedefined(Allowed, frozen=True, omit_defaults=True):
+    """A pipeline got its next definition. What it does not limit is not written."""
 
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
@@ -188,5 +189,10 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
 
 def fields(event: Event) -> dict[str, Any]:
-    """The fields of an event by name, as they are."""
-    return msgspec.structs.asdict(event)
+    """The fields of an event by name, as they are; one that is left out where it is None, as it is stored."""
+    always = len(event.__struct_fields__) - len(event.__struct_defaults__)
+    return {
+        name: value
+        for place, (name, value) in enumerate(msgspec.structs.asdict(event).items())
+        if place < always or value is not None
+    }

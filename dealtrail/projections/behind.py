@@ -1,6 +1,6 @@
 """The deals behind a cell of a report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventsourcing.sqlite import SQLiteCursor
@@ -9,15 +9,17 @@ from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import instant
+from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
 from dealtrail.projections.question import Asked, Facts, Lens, When, fits, known_pipelines, lens_of, stage_index
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.ways import behind, way_of
 from dealtrail.store.log import Log
 
-Report = PipelineReport | FunnelReport
+Report = PipelineReport | FunnelReport | ConformanceReport
 
 
 def deals_behind(
@@ -28,6 +30,7 @@ def deals_behind(
     field: str | None,
     group: Mapping[str, Scalar | None] | None,
     currency: str | None,
+    path: Sequence[str | None] | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
     question = report.question
@@ -36,6 +39,8 @@ def deals_behind(
     names = asked.group_by
     if group is not None and not (isinstance(group, Mapping) and set(group) == set(names)):
         raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(names) or 'none'}")
+    if path is not None and not isinstance(report, ConformanceReport):
+        raise error("invalid_field", "path", why="only a report about conformance has paths")
     wanted = {} if group is None else {name: group[name] for name in names}
 
     def is_of(found: Facts) -> bool:
@@ -51,6 +56,11 @@ def deals_behind(
             for tally in standing(c, lens, at, asked.where, names, deals=True):
                 if index in (None, tally.stage) and is_of(tally.facts):
                     numbers.update(holds(tally, lens, at.as_of))
+        elif isinstance(report, ConformanceReport):
+            stands = behind(lens.under, field, index, path)
+            for journey in _journeys(c, lens, at, asked, question):
+                if is_of(journey.facts) and stands(way_of(journey, lens.under)):
+                    numbers.update(journey.deals)
         else:
             for journey in _journeys(c, lens, at, asked, question):
                 if is_of(journey.facts) and _counts(journey, index, field):
@@ -66,9 +76,11 @@ def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Map
 
 def report_of(given: object) -> Report:
     """A report, also one as its JSON says it. Errors: those of its shape."""
-    if isinstance(given, PipelineReport | FunnelReport):
+    if isinstance(given, Report):
         return given
-    kind: Any = FunnelReport if isinstance(given, Mapping) and "cohort" in given else PipelineReport
+    kind: Any = PipelineReport
+    if isinstance(given, Mapping) and "cohort" in given:
+        kind = ConformanceReport if "variants" in given else FunnelReport
     return shaped(given, kind, "report")  # type: ignore[no-any-return]
 
 

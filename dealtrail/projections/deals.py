@@ -215,7 +215,7 @@ def page(c: SQLiteCursor, found: list[One], sort: str, limit: int, after: str | 
             "sort",
             why=f"give one of {', '.join(SORTS)}, with - in front to turn it round{nearest(field, SORTS)}",
         )
-    ids = _ids(c, [one.number for one in found])
+    ids = ids_of(c, [one.number for one in found])
     ordered = sorted(((ids[one.number], SORTS[field](one)) for one in found), key=lambda pair: pair[0])
     has = [(deal, value or deal) for deal, value in ordered if value is not None]
     has.sort(key=lambda pair: pair[1], reverse=sort.startswith("-"))
@@ -227,7 +227,8 @@ def page(c: SQLiteCursor, found: list[One], sort: str, limit: int, after: str | 
     return names[:limit]
 
 
-def _ids(c: SQLiteCursor, numbers: list[int]) -> dict[int, str]:
+def ids_of(c: SQLiteCursor, numbers: list[int]) -> dict[int, str]:
+    """The ids of deals by their numbers."""
     c.execute(
         "SELECT number, deal FROM json_each(?) AS given JOIN deal ON deal.number = given.value",
         (msgspec.json.encode(numbers).decode(),),

@@ -64,7 +64,7 @@ class Tally(NamedTuple):
 
 
 class One(NamedTuple):
-    """A deal that stands in a cell, by its number."""
+    """A deal that stands in a cell, by its number; `completed` are its actions as a column holds them."""
 
     number: int
     stay: Stay
@@ -72,6 +72,7 @@ class One(NamedTuple):
     millionths: int
     opened_at: Instant
     expected_close: str | None
+    completed: str
 
 
 def cells(c: SQLiteCursor, lens: Lens, status: str | None) -> dict[int, Cell]:
@@ -136,16 +137,16 @@ def each(c: SQLiteCursor, at: When, lens: Lens, known: Mapping[int, Cell]) -> li
         at,
         list(known),
         "SELECT chosen.id, held.owner, held.source, held.attributes, held.high, held.low, held.visit_at,"
-        " held.opened_at, held.expected_close, held.{number} FROM {table}",
+        " held.opened_at, held.expected_close, held.completed, held.{number} FROM {table}",
     )
     plain = {number: lens.plain(cell[2], cell[3]) for number, cell in known.items()}
     stay_of = stays(c, at, {lens.pipeline.key: lens}, [row[-1] for row in rows if plain[row[0]] is None])
     result = []
-    for cell, owner, source, attributes, high, low, visit_at, opened_at, expected_close, number in rows:
+    for cell, owner, source, attributes, high, low, visit_at, *others, number in rows:
         stage = plain[cell]
         stay = stay_of[number] if stage is None else Stay(stage, visit_at)
         facts = Facts(known[cell][4], owner, source, attributes_of(attributes))
-        result.append(One(number, stay, facts, high * 10**9 + low, opened_at, expected_close))
+        result.append(One(number, stay, facts, high * 10**9 + low, *others))
     return result
 
 

@@ -20,7 +20,9 @@ class Journey(msgspec.Struct, frozen=True):
 
     `furthest` is the furthest stage visited, `entered` every stage that they were in, and `passes` for each stage gone
     beyond the marks of their path between which that lies: first entering it, first being beyond it afterwards.
-    `ats` says for each deal when the marks occurred, `deals` their numbers.
+    `marks` are those that count, `read` is each by its place: that of its stage, the one beyond the last stage for a
+    win, None for another end and for another pipeline. `ats` says for each deal when its marks occurred, later ones
+    too; `deals` are their numbers.
     """
 
     facts: Facts
@@ -28,6 +30,8 @@ class Journey(msgspec.Struct, frozen=True):
     furthest: int
     entered: frozenset[int]
     passes: dict[int, tuple[int, int]]
+    marks: tuple[Mark, ...]
+    read: tuple[int | None, ...]
     ats: list[list[Instant]]
     deals: list[int]
 
@@ -165,10 +169,11 @@ class _Way:
             beyond = next((place for there, place in path if place > first and there > index), None)
             if beyond is not None:
                 passes[index] = (first, beyond)
-        visit = next(mark for mark in reversed(self._marks[:length]) if mark.stage)
-        last = self._marks[length - 1]
+        marks = self._marks[:length]
+        last = marks[-1]
+        visit = next(mark for mark in reversed(marks) if mark.stage)
         status = "transferred" if visit.pipeline != self._lens.pipeline.key else "open" if last.stage else last.kind
-        return Journey(facts, status, max(entered), frozenset(entered), passes, [], [])
+        return Journey(facts, status, max(entered), frozenset(entered), passes, marks, read, [], [])
 
 
 _NO_BASIS = Basis(None, None, None, {})

@@ -1,7 +1,7 @@
 """Pipelines and the versions of their definitions, as they are shown."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -20,6 +20,9 @@ class DefinitionView(msgspec.Struct, frozen=True):
     recorded_at: datetime
     stages: list[Any]
     moves: dict[str, Any]
+    entry: list[str] | Literal["any"]
+    back: list[str] | Literal["any"]
+    skip: list[str] | Literal["any"]
     in_force: bool
 
 
@@ -34,5 +37,6 @@ def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
         recorded_at=moment(definition.recorded_at),
         stages=msgspec.to_builtins(definition.stages),
         moves=msgspec.to_builtins(definition.moves),
+        **{kind: "any" if keys is None else list(keys) for kind, keys in definition.limits.items()},
         in_force=version == known.in_force(at.as_of).version,
     )

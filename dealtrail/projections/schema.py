@@ -46,13 +46,15 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "past_path": ("deal", "path_to", *PATH),
     "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
-    "definition": ("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves"),
+    "definition": (
+        *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "allowed"),
+    ),
     "checkpoint": ("name", "value"),
 }
 _TEXTS = {
     *("pipeline", "status", "stage", "currency", "marks", "amount", "owner", "source", "attributes", "expected_close"),
     *("completed", "reason", "merged_into", "subject", "opened_into", "ats", "knowns", "bases", "title", "personal"),
-    *("name", "stages", "moves", "value"),
+    *("name", "stages", "moves", "allowed", "value"),
 }
 _KEYS: dict[str, str | tuple[str, ...]] = {
     "cell": "id",
@@ -64,7 +66,7 @@ _KEYS: dict[str, str | tuple[str, ...]] = {
 
 # What tells whether a read model was made by the very code that reads it: the fold, and what it folds with.
 _MADE_BY = (
-    ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "money.py")),
+    ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "allowed.py", "money.py")),
     ("dealtrail.projections", ("fold.py", "rows.py", "schema.py", "writing.py")),
 )
 

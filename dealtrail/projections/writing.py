@@ -195,6 +195,7 @@ def _write_pipeline(c: SQLiteCursor, entries: Iterable[Entry]) -> None:
                 pipeline.name,
                 msgspec.json.encode(d.stages).decode(),
                 msgspec.json.encode(d.moves).decode(),
+                msgspec.json.encode(d.limits).decode(),
             )
             for d in pipeline.definitions
         ],

@@ -60,6 +60,7 @@ NEEDS_OPEN = (
     "disqualify_deal",
     "transfer_deal",
 )
+LIMITS = ("entry", "back", "skip")
 PUTS_INTO_STAGE = ("open_deal", "move_deal", "reopen_deal", "transfer_deal")
 STORES_DEFINITION = (*PUTS_INTO_STAGE, "complete_action", "win_deal")
 OUTCOMES = {"win_deal": "won", "lose_deal": "lost", "disqualify_deal": "disqualified", "merge_deal": "merged"}
@@ -337,6 +338,38 @@ def check_condition(condition):
     refuse_if((op == "in") != isinstance(condition["value"], list), "invalid_condition")
 
 
+def check_limits_shape(definition):
+    """The shape of the lists of what is allowed: "any" (also when left out), or keys, each once."""
+    for name in LIMITS:
+        keys = definition.get(name)
+        if keys is not None and keys != "any":
+            refuse_if(not isinstance(keys, list), "invalid_field")
+            refuse_if(len(set(keys)) != len(keys), "duplicate_key")
+
+
+def check_limits(definition):
+    """The lists of what is allowed name stages of their own definition."""
+    for name in LIMITS:
+        refuse_if(allowed(definition, name) - set(keys_of(definition)), "unknown_stage")
+
+
+def allowed(definition, name):
+    """The keys of the stages that one of the lists allows."""
+    keys = definition.get(name)
+    return set(keys_of(definition)) if keys in (None, "any") else set(keys)
+
+
+def step_against(definition, here, there):
+    """Which list a step goes against, or None: from a stage (None: into the pipeline) to a stage or to `won`."""
+    order = [*keys_of(definition), "won"]
+    if here is None:
+        return None if there in allowed(definition, "entry") else "entry"
+    if order.index(there) < order.index(here):
+        return None if here in allowed(definition, "back") else "back"
+    between = order[order.index(here) + 1 : order.index(there)]
+    return None if set(between) <= allowed(definition, "skip") else "skip"
+
+
 def check_moves(before, after):
     """The rules for moves: every key that goes needs one, and no move leads from or to nowhere."""
     moves = after["moves"]
@@ -409,7 +442,7 @@ def after(state, event):
     if kind == "win_deal":
         state["wins"].append({"pipeline": event["pipeline"], "place": place(event)})
     if kind in OUTCOMES:
-        state["status"] = OUTCOMES[kind]
+        state.update(status=OUTCOMES[kind], closed_at=event["occurred_at"])
     if kind in PUTS_INTO_STAGE:
         state.update(status="open", pipeline=event["pipeline"], completed=[])
         state["visits"].append(
@@ -436,7 +469,7 @@ def visits_under(state, pipeline, definitions, version):
         # there is always a transfer, so neighbours in this list do follow one another.
         if visits and visits[-1]["stage"] == stage and visit["begun_by"] == "move_deal":
             continue
-        visits.append({"stage": stage, "place": visit["place"]})
+        visits.append({"stage": stage, "place": visit["place"], "begun_by": visit["begun_by"]})
     return visits
 
 
@@ -526,6 +559,64 @@ def days_to_pass(path, index):
     return None
 
 
+def conformance_table(deals, definition, limit):
+    """The figures of a conformance report over these deals; see `conformance_deal` for what it knows of each."""
+    order = keys_of(definition)
+
+    def steps_against(kind):
+        return [(deal["id"], step) for deal in deals for step in deal["against"] if step[0] == kind]
+
+    def counted(found):
+        return {"count": len(found), "deals": len({deal for deal, _ in found})}
+
+    kinds = [{"kind": kind, **counted(steps_against(kind))} for kind in LIMITS]
+    deviations = []
+    for kind in LIMITS:
+        for here in [None, *order]:
+            for there in [*order, "won"]:
+                found = [one for one in steps_against(kind) if one[1] == (kind, here, there)]
+                if found:
+                    deviations.append({"kind": kind, "from": here, "to": there, **counted(found)})
+    # Sorting is stable: what is equally common stays in the order of kinds, then of stages.
+    deviations.sort(key=lambda row: -row["count"])
+    paths = []
+    for deal in deals:
+        if deal["stages"] not in paths:
+            paths.append(deal["stages"])
+    variants = [variant([deal for deal in deals if deal["stages"] == path], path, len(deals)) for path in paths]
+    variants.sort(key=lambda row: [order.index(stage) for stage in row["stages"]])
+    variants.sort(key=lambda row: -row["deals"])
+    rest = sum(row["deals"] for row in variants[limit:])
+    again = {key: [deal["stages"].count(key) - 1 for deal in deals if deal["stages"].count(key) > 1] for key in order}
+    conforming = [deal for deal in deals if not deal["against"]]
+    return {
+        "deals": len(deals),
+        "conforming": len(conforming),
+        "conforming_share": ratio(len(conforming), len(deals)),
+        "kinds": kinds,
+        "deviations": deviations,
+        "variants": variants[:limit],
+        "other_variants": {
+            "variants": len(variants[limit:]),
+            "deals": rest,
+            "share": ratio(rest, len(deals)),
+        },
+        "loops": [{"stage": key, "deals": len(again[key]), "times": sum(again[key])} for key in order if again[key]],
+    }
+
+
+def variant(members, path, all_deals):
+    """The row of a variant: of the deals that went this path."""
+    row = {"stages": path, "deals": len(members), "share": ratio(len(members), all_deals)}
+    row["conforming"] = sum(not deal["against"] for deal in members)
+    for status in ("won", "lost", "disqualified", "open", "transferred"):
+        row[status] = sum(deal["status"] == status for deal in members)
+    row["win_rate"] = ratio(row["won"], len(members))
+    days = [deal["days"] for deal in members if deal["status"] in ("won", "lost", "disqualified")]
+    row["median_days_to_close"] = rounded(percentile(days, Fraction(1, 2)), 2)
+    return row
+
+
 def publish(report, group, rows, total):
     """Turn the lists of deals in a table into counts, and remember them for `deals_behind`."""
     for row in [*rows, total]:
@@ -596,6 +687,7 @@ class Model:
             check_key(action["pipeline"])
             check_stages(action["stages"])
             check_moves_shape(action.get("moves") or {})
+            check_limits_shape(action)
         else:
             # An opening without a deal id takes its idempotency key for one.
             scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
@@ -664,10 +756,12 @@ class Model:
     def _define(self, scope, action, at, recorded_at):
         """Record a definition as a whole."""
         fields = {"stages": action["stages"], "moves": action.get("moves") or {}}
+        fields.update({name: action.get(name) for name in LIMITS})
         before = self._events_of(scope)
         if before:
             refuse_if(at < before[-1]["occurred_at"], "definition_before_previous")
             check_moves(before[-1]["fields"], fields)
+        check_limits(fields)
         self._append(scope, action["action"], at, recorded_at, fields)
 
     def _target(self, scope, version):
@@ -732,7 +826,7 @@ class Model:
             refuse_if(event["pipeline"] != state["pipeline"], "other_pipeline")
         if is_new:
             self._settle_stage(state, event)
-        if kind in ("move_deal", "complete_action", "win_deal"):
+        if kind in ("move_deal", "complete_action", "win_deal", "reopen_deal"):
             self._judge_stage(state, event)
         if kind == "merge_deal" and is_new:
             # Judged once, when it is recorded: what becomes of the other deal later is not asked again.
@@ -763,6 +857,9 @@ class Model:
                     definitions, left["stage"], left["definition"], number, left["facts"]
                 )
         refuse_if(event["fields"]["stage"] not in stages, "unknown_stage")
+        if event["kind"] in ("open_deal", "transfer_deal"):
+            against = step_against(definitions[number - 1], None, event["fields"]["stage"])
+            refuse_if(against, "entry_not_allowed")
 
     def _judge_stage(self, state, event):
         """The rules that compare the current stage with the event, under the newer of their versions."""
@@ -776,13 +873,16 @@ class Model:
             keys = [action["key"] for action in actions]
             refuse_if(event["fields"]["key"] not in keys, "action_not_in_stage")
             return
-        if event["kind"] == "move_deal":
-            # A move changes no field of the deal, so the deal just after it has the facts of just before.
+        there = "won"
+        if event["kind"] != "win_deal":
+            # Neither a move nor a reopening changes a field, so the deal just after it has the facts of just before.
             there = read_stage(definitions, event["fields"]["stage"], event["definition"], version, state["facts"])
-            refuse_if(there == here, "already_in_stage")
-            order = keys_of(definition)
-            if order.index(there) < order.index(here):
-                return  # going back asks for nothing
+        refuse_if(event["kind"] == "move_deal" and there == here, "already_in_stage")
+        against = step_against(definition, here, there)
+        refuse_if(against, f"{against}_not_allowed")
+        order = [*keys_of(definition), "won"]
+        if event["kind"] == "reopen_deal" or order.index(there) < order.index(here):
+            return  # going back asks for nothing, and neither does a reopening
         required = [action["key"] for action in actions if action.get("required")]
         refuse_if(any(key not in state["completed"] for key in required), "required_action_missing")
 
@@ -840,10 +940,12 @@ class Model:
         refuse_if(not known, "unknown_pipeline")
         in_force = self._in_force(pipeline, as_of, known_at)
         if isinstance(definition, dict):
-            draft = {"stages": definition["stages"], "moves": definition.get("moves") or {}}
+            draft = {**definition, "moves": definition.get("moves") or {}}
             check_stages(draft["stages"])
             check_moves_shape(draft["moves"])
+            check_limits_shape(draft)
             check_moves(known[-1], draft)
+            check_limits(draft)
             # A draft is read as if it were the next version.
             return [*known, draft], len(known) + 1, True
         if definition == "as_of":
@@ -935,6 +1037,89 @@ class Model:
         report.update(cohort={"from": first, "until": until}, within=within)
         return fill(report, funnel_table, deals, definitions[version - 1], group_by)
 
+    def conformance(
+        self,
+        pipeline,
+        *,
+        clock,
+        cohort,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        within=None,
+        group_by=(),
+        where=None,
+        limit=20,
+        tz="UTC",
+        fiscal_year_start=1,
+    ):
+        """How the deals opened in a period went by T, against what a definition allows."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        first, until = period(cohort, tz, fiscal_year_start)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["visits"][0]["pipeline"] != pipeline or state["status"] == "merged":
+                continue
+            if first <= state["opened_at"] < until and matches(state["opened_as"], where):
+                seen = self._state(deal, horizon(state["opened_at"], within, as_of), known_at)
+                deals.append(conformance_deal(deal, seen, pipeline, definitions, version))
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(cohort={"from": first, "until": until}, within=within, limit=limit)
+        report.update(conformance_table(deals, definitions[version - 1], limit))
+        report["groups"] = [] if group_by else None
+        for deal in sorted(deals, key=lambda deal: group_rank(group_of(deal, group_by))) if group_by else []:
+            group = group_of(deal, group_by)
+            if not report["groups"] or group_rank(report["groups"][-1]["group"]) != group_rank(group):
+                members = [one for one in deals if group_rank(group_of(one, group_by)) == group_rank(group)]
+                table = conformance_table(members, definitions[version - 1], limit)
+                report["groups"].append({"group": group, **table})
+        return report
+
+    def next_actions(self, pipeline, *, clock, owner=None, as_of=None, known_at=None, tz="UTC"):
+        """What is to be done for the open deals, and which of them are stalled, without owner or overdue."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, "as_of", as_of, known_at)
+        today = as_of.astimezone(zone(tz)).date()
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(actions=[], stalled=[], unowned=[], overdue=[])
+        waiting = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if owner is None or state["facts"]["owner"] == owner:
+                visit = visits_under(state, pipeline, definitions, version)[-1]
+                waiting.append((visit["place"][0], deal, state, stage_of(definitions[version - 1], visit["stage"])))
+        over = {}
+        for since, deal, state, stage in sorted(waiting, key=lambda one: one[:2]):
+            days = days_between(since, as_of)
+            row = {"deal": deal, "owner": state["facts"]["owner"], "stage": stage["key"], "stage_since": since}
+            row["days_in_stage"] = rounded(days, 2)
+            for action in stage.get("actions") or []:
+                if action["key"] not in state["completed"]:
+                    required = bool(action.get("required"))
+                    of_it = {"action": action["key"], "name": action["name"], "required": required}
+                    report["actions"].append({**row, **of_it})
+            limit = stage.get("rots_after_days")
+            if limit is not None and days > Fraction(str(limit)):
+                over[deal] = days - Fraction(str(limit))
+                report["stalled"].append({**row, "days_over": rounded(over[deal], 2)})
+            if row["owner"] is None:
+                report["unowned"].append(row)
+            expected = parsed(state["expected_close"])
+            if expected is not None and expected < today:
+                days_over = {"expected_close": expected, "days_over": (today - expected).days}
+                report["overdue"].append({**row, **days_over})
+        # Sorting is stable: within each list those who have waited longest stay in front.
+        report["actions"].sort(key=lambda row: not row["required"])
+        report["stalled"].sort(key=lambda row: -over[row["deal"]])
+        report["overdue"].sort(key=lambda row: row["expected_close"])
+        return report
+
     def deal(self, deal, *, clock, as_of=None, known_at=None):
         """The state of one deal at (T, K), or None where these do not reach its opening."""
         refuse_if(not self._events_of(("deal", deal)), "unknown_deal")
@@ -987,6 +1172,31 @@ def horizon(opened_at, within, as_of):
         return as_of
     # Moments are whole microseconds, so cutting off what is less than one changes nothing.
     return opened_at + timedelta(microseconds=int(Fraction(str(within)) * 86_400 * 10**6))
+
+
+def conformance_deal(deal, state, pipeline, definitions, version):
+    """What a conformance report needs to know of one deal: its stages in order, and its steps that are not allowed."""
+    visits = visits_under(state, pipeline, definitions, version)
+    wins = [{"stage": "won", **win} for win in state["wins"] if win["pipeline"] == pipeline]
+    against, here = [], None
+    for step in sorted(visits + wins, key=lambda step: step["place"]):
+        came_from = None if step.get("begun_by") in ("open_deal", "transfer_deal") else here
+        # A reopening in the stage that the deal left from is no step.
+        if step["stage"] != came_from:
+            kind = step_against(definitions[version - 1], came_from, step["stage"])
+            if kind:
+                against.append((kind, came_from, step["stage"]))
+        if step["stage"] != "won":
+            here = step["stage"]
+    closed = state["status"] in ("won", "lost", "disqualified")
+    return {
+        "id": deal,
+        "facts": state["opened_as"],
+        "stages": [visit["stage"] for visit in visits],
+        "against": against,
+        "status": state["status"] if state["pipeline"] == pipeline else "transferred",
+        "days": days_between(state["opened_at"], state["closed_at"]) if closed else None,
+    }
 
 
 def funnel_deal(deal, state, pipeline, definitions, version):

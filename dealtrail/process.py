@@ -1,0 +1,63 @@
+"""Process: questions about the sales process inside a pipeline. A part of Trail."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from typing import Any, Literal
+
+from dealtrail.projections.conformance import ConformanceReport, conformance
+from dealtrail.projections.funnel_report import AskedOfCohort
+from dealtrail.projections.question import Asked, Draft, when
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.todo import NextActions, next_actions
+from dealtrail.store.log import Log
+
+
+class Process:
+    """What deals really go through, and what is to be done for them."""
+
+    _log: Log
+    _model: ReadModel
+
+    def conformance(
+        self,
+        pipeline: str,
+        *,
+        cohort: str,
+        as_of: datetime | date | str | None = None,
+        known_at: datetime | date | str | None = None,
+        definition: Literal["as_of", "current"] | int | Draft | Mapping[str, Any] = "as_of",
+        within: int | float | None = None,
+        group_by: str | Iterable[str] = (),
+        where: Mapping[str, str | int | float | bool | None] | None = None,
+        limit: int = 20,
+        tz: str = "UTC",
+        fiscal_year_start: int = 1,
+    ) -> ConformanceReport:
+        """How the deals opened in a period really went, against what a definition allows: deviations, paths, loops.
+
+        All arguments but `limit`, how many paths to tell apart, are those of `funnel_report`; `definition` may be one
+        that was not in force when the deals went, such as a `Draft`.
+        Errors: unknown_pipeline, invalid_period, cannot_restate, unknown_definition, invalid_*.
+        """
+        at = when(self._log, as_of, known_at, tz)
+        asked = Asked.parsed(definition, group_by, where, tz)
+        of_cohort = AskedOfCohort.parsed(cohort, within, fiscal_year_start, tz)
+        return conformance(self._log, self._model, pipeline, at, asked, of_cohort, limit)
+
+    def next_actions(
+        self,
+        pipeline: str,
+        *,
+        owner: str | None = None,
+        as_of: datetime | date | str | None = None,
+        known_at: datetime | date | str | None = None,
+        tz: str = "UTC",
+    ) -> NextActions:
+        """What is to be done for the open deals of a pipeline, the required and the longest waiting first.
+
+        With it come the deals that are stalled, that have no owner, and that should have closed before today in `tz`.
+        `owner`: only the deals of that one. Stages are read under the definition in force at `as_of`.
+        Errors: unknown_pipeline, invalid_field, invalid_tz, those of moments.
+        """
+        at = when(self._log, as_of, known_at, tz)
+        return next_actions(self._log, self._model, pipeline, at, owner, tz)
