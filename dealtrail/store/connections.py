@@ -241,7 +241,7 @@ def _translated(path: str, trouble: Exception) -> DealtrailError:
     if isinstance(trouble, ConnectionUnavailableError):
         return error("busy", path=path)
     if kind in _CODES:
-        return error(_CODES[kind], path=path, why=str(trouble))
+        return error(_CODES[kind], path=path, why=str(trouble), sqlite=code)
     if kind == "NOTADB":
         return error("not_a_store", path=path, why="the file is no SQLite database")
     if kind == "CANTOPEN":
