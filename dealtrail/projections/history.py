@@ -18,8 +18,7 @@ class Happened(msgspec.Struct, frozen=True):
 
     `event` is its name, such as `stage_entered`, and `data` its fields. In a history, `retracted_by` is the version of
     the retraction that took it back, and `amended_by` that of the event which took its place; `amends` is the version
-    whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at` when the
-    event was recorded, 0 where it was not.
+    whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, or 0.
     """
 
     position: int

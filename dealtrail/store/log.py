@@ -70,7 +70,7 @@ class Log:
             raise error("gone", path=self.path)
 
     def _must_be_sure(self) -> None:
-        """Refuse to write once a sync failed: whether the disk holds what it was given then, nobody can tell any more."""
+        """Refuse to write once a sync failed: nobody can tell whether the disk holds what it was given then."""
         if self._unsynced:
             raise error("must_reopen", path=self.path)
 

@@ -112,10 +112,10 @@ class Reading:
         return entries
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, personal, behind = row
+        stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, own, behind = row
         times = (recorded_at, occurred_at, behind)
         if any(type(time) is not int for time in times) or not (amends is None or 0 < amends < version):
             raise error("damaged", path=self._path, why=f"the times or the amendment of event {position} make no sense")
         event = mapper.decode(tag, state, self._path)
-        part = mapper.decode_personal(personal, self._path)
+        part = mapper.decode_personal(own, self._path)
         return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part, behind)
