@@ -7,8 +7,10 @@ one process rebuild at a time, and its commit is the switch.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape, glob
 from threading import Lock
 
 from eventsourcing.sqlite import SQLiteCursor
@@ -173,7 +175,7 @@ class ReadModel:
         with self._lock:
             self._generation, self._number = generation, number
             self._files = (self._files[0], inode(self._file(number)))
-        self._remove(number - 2)
+        self._remove_before(number - 1)
 
     def _founded(self, number: int) -> Datastore:
         if self._log.in_memory:
@@ -196,11 +198,20 @@ class ReadModel:
                 raw.execute("PRAGMA synchronous=NORMAL")
 
     def _remove(self, number: int) -> None:
-        """Remove a generation that nobody opens any more; the one before the current stays for slower processes."""
-        if number > 0 and not self._log.in_memory:
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    os.remove(self._file(number) + suffix)
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.remove(self._file(number) + suffix)
+
+    def _remove_before(self, number: int) -> None:
+        """Remove the generations that nobody opens any more; the one before the current stays for slower processes.
+
+        All of them, since a process that was killed may have left its own.
+        """
+        if not self._log.in_memory:
+            for file in glob(f"{escape(self._path)}-*"):
+                found = re.fullmatch(r"(\d+)(-wal|-shm)?", file.removeprefix(f"{self._path}-"))
+                if found and int(found[1]) < number:
+                    self._remove(int(found[1]))
 
 
 def _follows(reading: Reading, position: int, chain: str) -> bool:
