@@ -136,7 +136,14 @@ def test_a_failed_sync_acknowledges_nothing_and_nothing_is_recorded_until_the_st
     path, tmp_path, strace, when
 ):
     """The first two syncs of a new write-ahead log are of its head; from then on there is one for each step."""
-    failing = ["-P", f"{path}-wal", "-e", f"inject=fdatasync:error=EIO:when={when}", "-o", str(tmp_path / "trace")]
+    failing = [
+        "-P",
+        f"{path}-wal",
+        "-e",
+        f"inject=fdatasync,fsync:error=EIO:when={when}",
+        "-o",
+        str(tmp_path / "trace"),
+    ]
     command = [*strace, *failing, sys.executable, "-c", SYNCING, path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "INJECTED" in (tmp_path / "trace").read_text(), done.stderr
