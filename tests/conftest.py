@@ -19,3 +19,18 @@ def shop(tmp_path):
 def empty(tmp_path):
     """A folder without a store."""
     return Shop(tmp_path)
+
+
+_LINES = pytest.StashKey[list]()
+
+
+@pytest.fixture
+def report_line(request):
+    """Say something at the end of the run: figures that a reader of the tests should see."""
+    return request.config.stash.setdefault(_LINES, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    """Print what tests had to say."""
+    for line in config.stash.get(_LINES, []):
+        terminalreporter.write_line(line)

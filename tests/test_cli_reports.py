@@ -2,6 +2,7 @@
 
 import csv
 import json
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -298,6 +299,17 @@ def test_the_history_marks_what_was_amended_and_what_was_retracted(shop):
     assert marked["4"] == "amends 1"
     assert [event["version"] for event in shop.json("history", "D-1")] == [1, 2, 3, 4, 5]
     assert [row["event"] for row in rows(shop.lines("history", "D-1"))][3] == "deal_opened"
+
+
+def test_the_history_marks_what_was_recorded_while_the_clock_was_behind(shop):
+    with Trail.open(shop.path, clock=lambda: datetime(2100, 1, 1, tzinfo=UTC)) as trail:
+        trail.log_activity("D-1", "call")  # by a clock that runs far ahead
+    shop.run("record", "log_activity", "deal=D-1", "kind=mail")
+    ahead, behind = shop.json("history", "D-1")[-2:]
+    assert ahead["clock_behind_us"] == 0
+    assert behind["clock_behind_us"] > 365 * 86_400_000_000
+    marked = ["clock behind by" in line for line in shop.run("history", "D-1").stdout.splitlines() if "kind=" in line]
+    assert marked == [False, True]
 
 
 def test_a_title_cannot_send_control_sequences_to_the_terminal(shop):

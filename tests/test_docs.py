@@ -224,6 +224,18 @@ def test_every_link_of_a_page_leads_to_a_page_and_to_a_heading_of_it(page):
         assert not anchor or anchor in anchors(there), f"{target}: no such heading"
 
 
+def test_every_test_that_the_page_of_promises_names_is_there():
+    page = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", page)
+    assert len(named) >= 20
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert missing == []
+
+
 def test_every_page_stands_in_the_navigation():
     shown = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-import msgspec
+from comparing import figures, plain
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -105,26 +105,6 @@ def moves(rnd: Random, before: list[str], after: list[str]) -> dict[str, Any]:
         rules = [{"when": condition(rnd), "to": rnd.choice(targets)} for _ in range(rnd.randint(0, 2))]
         found[key] = [*rules, {"to": rnd.choice(targets)}] if rules else rnd.choice(targets)
     return found
-
-
-def plain(value: Any) -> Any:
-    """A report as dicts and lists, amounts and moments as they are."""
-    if isinstance(value, msgspec.Struct):
-        names = type(value).__struct_encode_fields__
-        return {
-            name: plain(getattr(value, field)) for name, field in zip(names, type(value).__struct_fields__, strict=True)
-        }
-    if isinstance(value, dict):
-        return {key: plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [plain(part) for part in value]
-    return value
-
-
-def figures(report: Any) -> dict[str, Any]:
-    """What the model can know of a report: all but the question and the digests."""
-    left_out = ("question", "content_digest", "digest")
-    return {key: value for key, value in plain(report).items() if key not in left_out}
 
 
 def rows(model: ReadModel, position: int) -> dict[str, list[Any]]:

@@ -1,6 +1,7 @@
 """Deals, their histories and definitions as tables."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -72,6 +73,8 @@ def history_table(events: "list[Happened]", tz: str) -> Table:
             marks.append(f"amended by {event.amended_by}")
         elif event.retracted_by is not None:
             marks.append(f"retracted by {event.retracted_by}")
+        if event.clock_behind_us:
+            marks.append(f"clock behind by {timedelta(microseconds=event.clock_behind_us)}")
         cells = (
             event.version,
             at(event.occurred_at, tz),

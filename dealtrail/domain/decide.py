@@ -108,11 +108,15 @@ class Known(Protocol):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """When and where an action is recorded: its recorded_at, the next log position, and an id for a new deal."""
+    """When and where an action is recorded: its recorded_at, the next log position, and an id for a new deal.
+
+    `clock_behind_us` is by how much the clock was behind that recorded_at.
+    """
 
     recorded_at: Instant
     position: int
     new_deal: str
+    clock_behind_us: int = 0
 
 
 def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
@@ -233,6 +237,7 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
         occurred_at=turn.recorded_at,
         event=EventRetracted(action.version, None),
         by=action.by,
+        clock_behind_us=turn.clock_behind_us,
     )
     root = next(place.root for place in deal.placed if place.entry.version == action.version)
     others = tuple(place for place in deal.placed if place.entry.version != action.version)
@@ -437,6 +442,7 @@ def _entry(stream: str, version: int, turn: Turn, at: Instant, event: Event, act
         id=action.id,
         request=None if action.id is None else request_digest(action),
         personal=None if isinstance(action, Amend | DefinePipeline | RedefinePipeline) else personal_part(action),
+        clock_behind_us=turn.clock_behind_us,
     )
 
 

@@ -151,6 +151,8 @@ _STORE: dict[str, str] = {
     "full": "{path}: there is no room left on the disk; nothing of this step was recorded: make room, then retry",
     "gone": "{path} is no longer the file that was opened: it was deleted, moved or replaced; nothing of this step is "
     "acknowledged: put the file back, or open again",
+    "must_reopen": "{path}: the disk failed to keep what it was given, and nothing is recorded here any more: mend it, "
+    "then open the store again, which checks the end of the log before it records",
     "read_only": "{path} cannot be written to; give this process the right to write the file and its folder, or copy "
     "the closed file to where it has that right",
 }

@@ -173,6 +173,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     `stream` is `deal:ID` or `pipeline:KEY`; `version` counts the events of the stream; `amends` is the version that
     this event replaces; `request` tells one content of an action from another, where the action had an `id`.
+    `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, 0 where it was not.
     """
 
     stream: str
@@ -186,6 +187,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     request: bytes | None = None
     amends: int | None = None
     personal: Personal | None = None
+    clock_behind_us: int = 0
 
 
 def fields(event: Event) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Happened(msgspec.Struct, frozen=True):
 
     `event` is its name, such as `stage_entered`, and `data` its fields. In a history, `retracted_by` is the version of
     the retraction that took it back, and `amended_by` that of the event which took its place; `amends` is the version
-    whose place it took itself.
+    whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, or 0.
     """
 
     position: int
@@ -37,6 +37,7 @@ class Happened(msgspec.Struct, frozen=True):
     amends: int | None = None
     retracted_by: int | None = None
     amended_by: int | None = None
+    clock_behind_us: int = 0
 
 
 def history(log: Log, deal: str, position: int) -> list[Happened]:
@@ -71,4 +72,5 @@ def happened(entry: Entry, retracted_by: int | None = None, amended_by: int | No
         amends=entry.amends,
         retracted_by=retracted_by,
         amended_by=amended_by,
+        clock_behind_us=entry.clock_behind_us,
     )

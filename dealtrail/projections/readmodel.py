@@ -7,8 +7,10 @@ one process rebuild at a time, and its commit is the switch.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from glob import escape, glob
 from threading import Lock
 
 from eventsourcing.sqlite import SQLiteCursor
@@ -17,6 +19,7 @@ from dealtrail.projections.schema import fingerprint, migrate
 from dealtrail.projections.writing import catch_up, fill, read_checkpoint
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.log import Log
+from dealtrail.store.reading import Reading
 from dealtrail.store.recording import Progress
 
 logger = logging.getLogger("dealtrail")
@@ -113,8 +116,7 @@ class ReadModel:
         """Fold what the log got since the checkpoint; False where the read model must or should be made anew."""
         log_id, position, chain, _ = read_checkpoint(c)
         with self._log.reading() as reading:
-            if log_id != self._log.id or reading.chain_at(position) != bytes.fromhex(chain):
-                logger.warning("the read model does not continue this log; rebuilding it")
+            if log_id != self._log.id or not _follows(reading, position, chain):
                 return False
             behind = reading.head().position - position
             if behind > max(_REBUILD_BEHIND, position):
@@ -140,11 +142,12 @@ class ReadModel:
         generation = Datastore(file_name(self._file(number), create=False), durable=False)
         try:
             log_id, position, chain, made_by = _checkpoint(generation)
-            with self._log.reading() as reading:
-                continues = reading.chain_at(position) == bytes.fromhex(chain)
-            if log_id == self._log.id and continues and made_by == fingerprint():
-                return generation
-            logger.warning("the read model was made by other code or of another log; rebuilding it")
+            if log_id != self._log.id or made_by != fingerprint():
+                logger.warning("the read model was made by other code or of another log; rebuilding it")
+            else:
+                with self._log.reading() as reading:
+                    if _follows(reading, position, chain):
+                        return generation
         except Exception as trouble:  # whatever is wrong with the file: it is a cache, and is made again
             logger.warning("the read model cannot be read (%s); rebuilding it", trouble)
         generation.close()
@@ -172,7 +175,7 @@ class ReadModel:
         with self._lock:
             self._generation, self._number = generation, number
             self._files = (self._files[0], inode(self._file(number)))
-        self._remove(number - 2)
+        self._remove_before(number - 1)
 
     def _founded(self, number: int) -> Datastore:
         if self._log.in_memory:
@@ -195,11 +198,37 @@ class ReadModel:
                 raw.execute("PRAGMA synchronous=NORMAL")
 
     def _remove(self, number: int) -> None:
-        """Remove a generation that nobody opens any more; the one before the current stays for slower processes."""
-        if number > 0 and not self._log.in_memory:
-            for suffix in ("", "-wal", "-shm"):
-                with suppress(FileNotFoundError):
-                    os.remove(self._file(number) + suffix)
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.remove(self._file(number) + suffix)
+
+    def _remove_before(self, number: int) -> None:
+        """Remove the generations that nobody opens any more; the one before the current stays for slower processes.
+
+        All of them, since a process that was killed may have left its own.
+        """
+        if not self._log.in_memory:
+            for file in glob(f"{escape(self._path)}-*"):
+                found = re.fullmatch(r"(\d+)(-wal|-shm)?", file.removeprefix(f"{self._path}-"))
+                if found and int(found[1]) < number:
+                    self._remove(int(found[1]))
+
+
+def _follows(reading: Reading, position: int, chain: str) -> bool:
+    """Whether a log holds what its read model was made of; where it does not, its reader should know."""
+    found = reading.chain_at(position)
+    if found is None:
+        logger.warning(
+            "the log ends at position %d, but its read model knew %d: its newest steps were lost, or an older file was"
+            " put in its place; rebuilding the read model",
+            reading.head().position,
+            position,
+        )
+    elif found != bytes.fromhex(chain):
+        logger.warning(
+            "the log differs at position %d from what its read model was made of; rebuilding the read model", position
+        )
+    return found == bytes.fromhex(chain)
 
 
 def _checkpoint(generation: Datastore) -> tuple[str, int, str, str]:

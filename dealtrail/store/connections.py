@@ -231,17 +231,19 @@ _CODES = {
     "READONLY": "read_only",
     "PERM": "read_only",
     "IOERR": "disk_error",
+    "IOERR_SHMSIZE": "full",  # there was no room for the index of the write-ahead log
 }
 
 
 def _translated(path: str, trouble: Exception) -> DealtrailError:
     cause = trouble if isinstance(trouble, sqlite3.Error) else trouble.__cause__
     code = getattr(cause, "sqlite_errorname", "") or ""
-    kind = code.removeprefix("SQLITE_").partition("_")[0]
+    name = code.removeprefix("SQLITE_")
+    kind = name if name in _CODES else name.partition("_")[0]
     if isinstance(trouble, ConnectionUnavailableError):
         return error("busy", path=path)
     if kind in _CODES:
-        return error(_CODES[kind], path=path, why=str(trouble))
+        return error(_CODES[kind], path=path, why=str(trouble), sqlite=code)
     if kind == "NOTADB":
         return error("not_a_store", path=path, why="the file is no SQLite database")
     if kind == "CANTOPEN":

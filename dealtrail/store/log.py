@@ -12,6 +12,7 @@ from eventsourcing.sqlite import SQLiteCursor
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.times import Instant, instant
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
+from dealtrail.store.ending import check_end
 from dealtrail.store.feed import Bell
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogRecorder
@@ -44,6 +45,8 @@ class Log:
             raise
         self.recorder.log_id = self.id
         self._writing_cache = Cache()
+        self._end_checked = False
+        self._unsynced = False
         self.bell = Bell()
 
     def _inspect(self, create: bool) -> None:
@@ -65,6 +68,11 @@ class Log:
         """Refuse to go on with a file that its path no longer leads to: what is written there nobody finds again."""
         if not self.in_memory and inode(self.path) != self._file:
             raise error("gone", path=self.path)
+
+    def _must_be_sure(self) -> None:
+        """Refuse to write once a sync failed: nobody can tell whether the disk holds what it was given then."""
+        if self._unsynced:
+            raise error("must_reopen", path=self.path)
 
     def _found(self, create: bool) -> str:
         """The id of the log, which is founded where the file is new. Errors: no_store, where it may not be."""
@@ -134,12 +142,17 @@ class Log:
     def writing(self) -> Iterator[Writing]:
         """Hold the write lock; what was recorded is committed at the end.
 
-        Nothing of it is where an error comes out, or where the writing was discarded.
+        Nothing of it is where an error comes out, or where the writing was discarded. Errors: must_reopen, damaged.
         """
         self._must_be_there()
+        self._must_be_sure()
         with suppress(_Discarded):
-            with translated(self.path), self._datastore.transaction(commit=True) as c:
+            with self._noticing_syncs(), translated(self.path), self._datastore.transaction(commit=True) as c:
                 self._must_be_there()  # the wait for the lock may have been long
+                self._must_be_sure()
+                if not self._end_checked:
+                    check_end(c, self.id, self.path)
+                    self._end_checked = True
                 cache = self._writing_cache
                 writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
                 # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
@@ -151,6 +164,14 @@ class Log:
             self._must_be_there()
             self._writing_cache = cache
             self.bell.ring()
+
+    @contextmanager
+    def _noticing_syncs(self) -> Iterator[None]:
+        try:
+            yield
+        except DealtrailError as trouble:
+            self._unsynced = self._unsynced or trouble.facts.get("sqlite") == "SQLITE_IOERR_FSYNC"
+            raise
 
 
 class _Discarded(Exception):

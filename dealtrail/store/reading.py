@@ -15,7 +15,7 @@ from dealtrail.store.recorder import Head, LogRecorder
 
 _ENTRY = (
     "originator_id, originator_version, position, recorded_at, occurred_at, topic, state, actor, action_id, "
-    "request, amends, personal"
+    "request, amends, personal, clock_behind_us"
 )
 
 
@@ -112,9 +112,10 @@ class Reading:
         return entries
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, personal = row
-        if type(recorded_at) is not int or type(occurred_at) is not int or not (amends is None or 0 < amends < version):
+        stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, own, behind = row
+        times = (recorded_at, occurred_at, behind)
+        if any(type(time) is not int for time in times) or not (amends is None or 0 < amends < version):
             raise error("damaged", path=self._path, why=f"the times or the amendment of event {position} make no sense")
         event = mapper.decode(tag, state, self._path)
-        part = mapper.decode_personal(personal, self._path)
-        return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part)
+        part = mapper.decode_personal(own, self._path)
+        return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part, behind)

@@ -52,11 +52,11 @@ _SCHEMA = (
         BEGIN SELECT RAISE(ABORT, 'a file holds one log'); END""",
 )
 
-_COLUMNS = (
+COLUMNS = (
     "position, originator_id, originator_version, topic, state, occurred_at, recorded_at, clock_behind_us, "
     "actor, action_id, request, amends, personal, chain"
 )
-_INSERT = f"INSERT INTO event ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = f"INSERT INTO event ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True)

@@ -103,18 +103,18 @@ class Writing:
         recorded_at = reading if self._recorded_at is None else max(reading, self._recorded_at + 1)
         left: list[Entry] = []
         for index, action in enumerate(actions):
-            turn = Turn(recorded_at, self._position + 1, uuid4().hex)
+            turn = Turn(recorded_at, self._position + 1, uuid4().hex, recorded_at - reading)
             try:
                 entries = decide(action, self, turn)
             except DealtrailError as refusal:
                 refusal.facts["index"] = index
                 raise
             if entries[0].position == turn.position:
-                self._append(entries, recorded_at - reading)
+                self._append(entries)
             left.append(entries[-1])
         return left
 
-    def _append(self, entries: list[Entry], clock_behind_us: int) -> None:
+    def _append(self, entries: list[Entry]) -> None:
         stream = entries[0].stream
         kind, _, name = stream.partition(":")
         if kind == "deal":
@@ -123,7 +123,7 @@ class Writing:
         else:
             self._redefine(stream, entries[0])
             self._cache.pipeline_entries.setdefault(stream, []).append(entries[0])
-        self._pending += [_stored(entry, clock_behind_us) for entry in entries]
+        self._pending += [_stored(entry) for entry in entries]
         self._position = entries[-1].position
         self._recorded_at = entries[-1].recorded_at
 
@@ -141,7 +141,7 @@ class Writing:
         self.discarded = True
 
 
-def _stored(entry: Entry, clock_behind_us: int) -> LogEvent:
+def _stored(entry: Entry) -> LogEvent:
     topic, state = mapper.encode(entry.event)
     return LogEvent(
         originator_id=entry.stream,
@@ -150,7 +150,7 @@ def _stored(entry: Entry, clock_behind_us: int) -> LogEvent:
         state=state,
         occurred_at=entry.occurred_at,
         recorded_at=entry.recorded_at,
-        clock_behind_us=clock_behind_us,
+        clock_behind_us=entry.clock_behind_us,
         actor=entry.by,
         action_id=entry.id,
         request=entry.request,
