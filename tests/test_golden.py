@@ -1,7 +1,8 @@
 """Golden events: for each tag and version the very bytes that stores hold, to be read for ever.
 
 A file of `golden` is named after its tag. `state` is the text as it is stored, `decoded` the event: its class and each
-field as Python shows it. A file is added for a new version of a tag; one that stands there is never written again.
+field as Python shows it. A file is added for a new version of a tag, or as `TAG+WHAT.json` for an optional field that
+came later; one that stands there is never written again. A field that `decoded` does not name came later still: it is None.
 """
 
 import json
@@ -26,6 +27,14 @@ VARIANTS = [
 ]
 
 
+KINDS = {tag: kind for kind, tag in mapper.TAGS.items()}
+
+
+def came_later(tag):
+    """The fields that are left out of the stored text where they say nothing."""
+    return {field.name for field in msgspec.structs.fields(KINDS[tag]) if field.default is None}
+
+
 def code_of(call, *args):
     with pytest.raises(DealtrailError) as caught:
         call(*args)
@@ -33,21 +42,23 @@ def code_of(call, *args):
 
 
 def test_every_tag_has_a_golden_file_and_every_golden_file_a_tag():
-    assert {path.name.removesuffix(".json") for path in FILES} == set(mapper.TAGS.values())
+    assert {path.name.removesuffix(".json").partition("+")[0] for path in FILES} == set(mapper.TAGS.values())
 
 
 def test_a_golden_file_bears_the_name_of_its_tag_and_nothing_else_is_there():
-    assert {path.name: json.loads(path.read_text("utf-8"))["tag"] for path in GOLDEN.iterdir()} == {
+    names = {path.name: json.loads(path.read_text("utf-8"))["tag"] for path in GOLDEN.iterdir()}
+    assert {name: tag for name, tag in names.items() if "+" not in name} == {
         f"{tag}.json": tag for tag in mapper.TAGS.values()
     }
+    assert [name for name, tag in names.items() if "+" in name and not name.startswith(f"{tag}+")] == []
 
 
 def test_every_optional_field_is_shown_given_and_absent():
     shown = {}
     for param in VARIANTS:
         tag, _, decoded = param.values
-        for field, value in decoded.items():
-            shown.setdefault((tag, field), set()).add(value == "None")
+        for field in KINDS[tag].__struct_fields__:
+            shown.setdefault((tag, field), set()).add(decoded.get(field, "None") == "None")
     optional = {
         (tag, field.name)
         for kind, tag in mapper.TAGS.items()
@@ -66,9 +77,9 @@ def test_no_two_events_share_a_tag():
 @pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
 def test_a_golden_event_is_read_as_it_was_meant(tag, state, decoded):
     event = mapper.decode(tag, state)
-    assert {"event": type(event).__name__} | {
-        name: repr(getattr(event, name)) for name in event.__struct_fields__
-    } == decoded
+    fields = {name: repr(getattr(event, name)) for name in event.__struct_fields__}
+    later = {name: "None" for name in came_later(tag)}
+    assert {"event": type(event).__name__} | fields == later | decoded
 
 
 @pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
@@ -91,8 +102,11 @@ def test_a_golden_event_that_was_cut_off_is_damaged(tag, state, decoded):
 def test_a_golden_event_that_lost_a_field_is_damaged(tag, state, decoded):
     whole = json.loads(state)
     for name in whole:
-        less = {other: value for other, value in whole.items() if other != name}
-        assert code_of(mapper.decode, tag, json.dumps(less).encode()) == "damaged"
+        less = json.dumps({other: value for other, value in whole.items() if other != name}).encode()
+        if name in came_later(tag):
+            assert getattr(mapper.decode(tag, less), name) is None
+        else:
+            assert code_of(mapper.decode, tag, less) == "damaged"
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ class DefinePipeline(Action, frozen=True, kw_only=True, tag="define_pipeline"):
     pipeline: Key
     stages: Any
     name: Word | None = None
+    reasons: Any = None
 
 
 class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline"):
@@ -54,6 +55,8 @@ class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline
     pipeline: Key
     stages: Any
     moves: Any = None
+    reasons: Any = None
+    reason_moves: Any = None
 
 
 class OpenDeal(DealAction, frozen=True, kw_only=True, tag="open_deal"):

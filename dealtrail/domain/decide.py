@@ -69,6 +69,7 @@ from dealtrail.domain.events import (
     StageEntered,
     ValueChanged,
 )
+from dealtrail.domain.reasons import check_reason, parse_reason_moves, parse_reasons
 from dealtrail.domain.times import Instant, instant, moment
 
 _ACTION_OF: dict[type[Any], type[DealAction]] = {
@@ -129,6 +130,8 @@ def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
 def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
     stages = parse_stages(action.stages)
     moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
+    reasons = parse_reasons(action.reasons)
+    reason_moves = parse_reason_moves(action.reason_moves if isinstance(action, RedefinePipeline) else None)
     pipeline = known.pipelines.get(action.pipeline)
     if isinstance(action, RedefinePipeline) and pipeline is None:
         raise _unknown_pipeline(action.pipeline, known)
@@ -143,12 +146,14 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     at = _occurred_at(action, turn)
     event: Event
     if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, stages)  # type: ignore[union-attr]
+        event = PipelineDefined(action.name or action.pipeline, stages, reasons or None)  # type: ignore[union-attr]
     else:
         if at < pipeline.latest.occurred_at:
             raise error("definition_before_previous", "at", previous=pipeline.latest.version)
-        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at).latest
-        event = PipelineRedefined(latest.stages, latest.moves)
+        pipeline.followed_by(
+            stages, moves, at, turn.position, turn.recorded_at, reasons=reasons, reason_moves=reason_moves
+        )
+        event = PipelineRedefined(stages, moves, reasons or None, reason_moves or None)
     return [_entry(stream, version + 1, turn, at, event, action)]
 
 
@@ -158,10 +163,12 @@ def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
     coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
     if isinstance(event, PipelineDefined):
         key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}),))
+        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, event.reasons or {}),))
     assert pipeline is not None  # noqa: S101
     assert isinstance(event, PipelineRedefined)  # noqa: S101
-    definition = Definition(*coordinates, event.stages, event.moves)
+    definition = Definition(
+        *coordinates, event.stages, event.moves, reasons=event.reasons or {}, reason_moves=event.reason_moves or {}
+    )
     return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
 
 
@@ -296,9 +303,9 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
         case WinDeal():
             event = DealWon(*here, action.value)
         case LoseDeal():
-            event = DealLost(action.reason)
+            event = DealLost(action.reason, *(here if action.reason is not None else ()))
         case DisqualifyDeal():
-            event = DealDisqualified(action.reason)
+            event = DealDisqualified(action.reason, *(here if action.reason is not None else ()))
         case ReopenDeal():
             event = DealReopened(*here, action.stage or read(pipeline, state.visit, definition.version))
         case TransferDeal():
@@ -311,6 +318,10 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
     match event:
         case StageEntered() | DealReopened():
             _known_stage(pipeline, definition, event.stage)
+        case DealLost():
+            check_reason("lost", event.reason, pipeline.key, definition)
+        case DealDisqualified():
+            check_reason("disqualified", event.reason, pipeline.key, definition)
         case DealTransferred():
             event = _transfer(event, deal, state, known, at)
         case DealMerged():

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.money import Money
+from dealtrail.domain.reasons import ReasonMoves, Reasons, check_reason_moves
 from dealtrail.domain.texts import Key, Word, shaped
 from dealtrail.domain.times import DAY, Instant
 
@@ -74,7 +75,7 @@ class Basis(msgspec.Struct, frozen=True, gc=False):
 
 
 class Definition(msgspec.Struct, frozen=True):
-    """A numbered version of a pipeline's stages; `moves` says what became of the version before."""
+    """A numbered version of a pipeline's stages; `moves` and `reason_moves` say what became of the version before."""
 
     version: int
     occurred_at: Instant
@@ -82,6 +83,8 @@ class Definition(msgspec.Struct, frozen=True):
     position: int
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
+    reasons: Reasons = {}
+    reason_moves: ReasonMoves = {}
 
     def index(self, key: str) -> int:
         """The place of a stage in this version's order, from 0; KeyError where it has none of that key."""
@@ -138,11 +141,22 @@ class Pipeline(msgspec.Struct, frozen=True):
         return stage
 
     def followed_by(
-        self, stages: tuple[Stage, ...], moves: Mapping[str, Move], at: Instant, position: int, now: Instant
+        self,
+        stages: tuple[Stage, ...],
+        moves: Mapping[str, Move],
+        at: Instant,
+        position: int,
+        now: Instant,
+        *,
+        reasons: Reasons,
+        reason_moves: ReasonMoves,
     ) -> "Pipeline":
-        """The pipeline with its next version, checked against the one before. Errors: unknown_stage, missing_move."""
+        """The pipeline with its next version, checked against the one before.
+
+        Errors: unknown_stage, missing_move, unknown_reason, missing_reason_move.
+        """
         before = self.latest
-        definition = Definition(before.version + 1, at, now, position, stages, moves)
+        definition = Definition(before.version + 1, at, now, position, stages, moves, reasons, reason_moves)
         for stage in before.stages:
             if not definition.has(stage.key) and stage.key not in definition.moves:
                 raise error("missing_move", "moves", key=stage.key)
@@ -152,6 +166,7 @@ class Pipeline(msgspec.Struct, frozen=True):
                 for name in names:
                     if not owner.has(name):
                         raise self.unknown_stage(name, owner, f"moves.{key}")
+        check_reason_moves(self.key, self.definitions, definition)
         return msgspec.structs.replace(self, definitions=(*self.definitions, definition))
 
     def unknown_stage(self, given: str, definition: Definition, field: str = "stage") -> DealtrailError:

@@ -1,7 +1,7 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional; a changed meaning needs a new version of the tag and an upcaster in the store's mapper.
+A new field must be optional: None, and left out of the stored bytes, where it says nothing. A changed meaning needs a new version of the tag and an upcaster in the store's mapper.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import msgspec
 
 from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
 from dealtrail.domain.money import Money
+from dealtrail.domain.reasons import ReasonMoves, Reasons
 from dealtrail.domain.times import Instant
 
 
@@ -83,16 +84,20 @@ class DealWon(msgspec.Struct, frozen=True):
     value: Money | None
 
 
-class DealLost(msgspec.Struct, frozen=True):
-    """A deal was lost."""
+class DealLost(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A deal was lost. With a reason it names the definition that may list it; events of 0.1.0 never do."""
 
     reason: str | None
+    pipeline: str | None = None
+    definition: int | None = None
 
 
-class DealDisqualified(msgspec.Struct, frozen=True):
-    """A deal turned out not to be one."""
+class DealDisqualified(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A deal turned out not to be one. It names a definition where a loss does."""
 
     reason: str | None
+    pipeline: str | None = None
+    definition: int | None = None
 
 
 class DealReopened(msgspec.Struct, frozen=True):
@@ -124,18 +129,21 @@ class EventRetracted(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class PipelineDefined(msgspec.Struct, frozen=True):
+class PipelineDefined(msgspec.Struct, frozen=True, omit_defaults=True):
     """A pipeline got its first definition."""
 
     name: str
     stages: tuple[Stage, ...]
+    reasons: Reasons | None = None
 
 
-class PipelineRedefined(msgspec.Struct, frozen=True):
+class PipelineRedefined(msgspec.Struct, frozen=True, omit_defaults=True):
     """A pipeline got its next definition."""
 
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
+    reasons: Reasons | None = None
+    reason_moves: ReasonMoves | None = None
 
 
 DealEvent = (

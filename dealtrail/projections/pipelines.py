@@ -20,6 +20,8 @@ class DefinitionView(msgspec.Struct, frozen=True):
     recorded_at: datetime
     stages: list[Any]
     moves: dict[str, Any]
+    reasons: dict[str, list[str]]
+    reason_moves: dict[str, dict[str, str]]
     in_force: bool
 
 
@@ -34,5 +36,7 @@ def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
         recorded_at=moment(definition.recorded_at),
         stages=msgspec.to_builtins(definition.stages),
         moves=msgspec.to_builtins(definition.moves),
+        reasons=msgspec.to_builtins(definition.reasons),
+        reason_moves=msgspec.to_builtins(definition.reason_moves),
         in_force=version == known.in_force(at.as_of).version,
     )

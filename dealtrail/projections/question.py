@@ -20,22 +20,27 @@ from dealtrail.domain.definitions import (
     parse_stages,
 )
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.reasons import ReasonMoves, Reasons, parse_reason_moves, parse_reasons
 from dealtrail.domain.texts import is_text
 from dealtrail.domain.times import Instant, parse_moment, zone
 from dealtrail.store.log import Log
 
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
+_REASONS = msgspec.json.Decoder(Reasons)
+_REASON_MOVES = msgspec.json.Decoder(ReasonMoves)
 
 # What filters and groups may name, beside attributes.NAME.
 FIELDS = ("owner", "source", "currency")
 
 
-class Draft(msgspec.Struct, frozen=True):
+class Draft(msgspec.Struct, frozen=True, omit_defaults=True):
     """A what-if definition, in the shapes of `redefine_pipeline`: it follows the latest version, recorded nowhere."""
 
     stages: Any
     moves: Any = None
+    reasons: Any = None
+    reason_moves: Any = None
 
 
 class When(msgspec.Struct, frozen=True):
@@ -115,14 +120,22 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
 def known_pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
     """Every pipeline as known at a log position, by key."""
     c.execute(
-        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves FROM definition"
+        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves, reasons,"
+        " reason_moves FROM definition"
         " WHERE position <= ? ORDER BY pipeline, version",
         (position,),
     )
     found: dict[str, Pipeline] = {}
-    for key, version, at_position, recorded_at, occurred_at, name, stages, moves in c.fetchall():
+    for key, version, at_position, recorded_at, occurred_at, name, stages, moves, reasons, reason_moves in c.fetchall():
         definition = Definition(
-            version, occurred_at, recorded_at, at_position, _STAGES.decode(stages), _MOVES.decode(moves)
+            version,
+            occurred_at,
+            recorded_at,
+            at_position,
+            _STAGES.decode(stages),
+            _MOVES.decode(moves),
+            _REASONS.decode(reasons),
+            _REASON_MOVES.decode(reason_moves),
         )
         before = found[key].definitions if key in found else ()
         found[key] = Pipeline(key, name, (*before, definition))
@@ -152,6 +165,8 @@ def lens_of(known: Pipeline, given: object, at: When) -> Lens:
             at.as_of,
             at.position,
             at.known_at,
+            reasons=parse_reasons(_plain(given.reasons, "definition.reasons")),
+            reason_moves=parse_reason_moves(_plain(given.reason_moves, "definition.reason_moves")),
         )
         return Lens(follows, follows.latest, True)
     if given == "as_of":
@@ -171,9 +186,9 @@ def as_draft(given: Mapping[str, Any]) -> Draft:
     if "stages" not in given:
         raise error("missing_field", "definition.stages")
     for name in given:
-        if name not in ("stages", "moves"):
+        if name not in Draft.__struct_fields__:
             raise error("unknown_field", f"definition.{name}"[:100])
-    return Draft(given["stages"], given.get("moves"))
+    return Draft(**given)
 
 
 def _plain(given: object, field: str) -> Any:
@@ -187,7 +202,8 @@ def _plain(given: object, field: str) -> Any:
 def understood(given: object, lens: Lens) -> object:
     """A `definition` argument as the question repeats it: of a draft, the stages and moves as they are read."""
     if lens.draft:
-        draft = Draft(lens.under.stages, lens.under.moves)
+        under = lens.under
+        draft = Draft(under.stages, under.moves, under.reasons or None, under.reason_moves or None)
         return msgspec.json.decode(msgspec.json.encode(draft, order="deterministic"))
     return given
 

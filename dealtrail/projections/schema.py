@@ -30,7 +30,7 @@ STATE = (
     "merged_into",
     "subject",
 )
-PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "knowns", "bases")
+PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "knowns", "bases", "reasons")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cell": ("id", "pipeline", "status", "definition", "stage", "currency"),
@@ -46,12 +46,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "past_path": ("deal", "path_to", *PATH),
     "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
-    "definition": ("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves"),
+    "definition": (
+        *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves"),
+        *("reasons", "reason_moves"),
+    ),
     "checkpoint": ("name", "value"),
 }
 _TEXTS = {
     *("pipeline", "status", "stage", "currency", "marks", "amount", "owner", "source", "attributes", "expected_close"),
     *("completed", "reason", "merged_into", "subject", "opened_into", "ats", "knowns", "bases", "title", "personal"),
+    *("reasons", "reason_moves"),
     *("name", "stages", "moves", "value"),
 }
 _KEYS: dict[str, str | tuple[str, ...]] = {
@@ -64,7 +68,7 @@ _KEYS: dict[str, str | tuple[str, ...]] = {
 
 # What tells whether a read model was made by the very code that reads it: the fold, and what it folds with.
 _MADE_BY = (
-    ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "money.py")),
+    ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "money.py", "reasons.py")),
     ("dealtrail.projections", ("fold.py", "rows.py", "schema.py", "writing.py")),
 )
 
