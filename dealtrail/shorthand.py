@@ -17,11 +17,11 @@ class Shorthand(ABC):
         """Record one action."""
 
     def define_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Define a new pipeline by its stages; optional: name, at, by, id."""
+        """Define a new pipeline by its stages; optional: name, reasons, at, by, id."""
         return self.record({**more, "action": "define_pipeline", "pipeline": pipeline, "stages": stages})
 
     def redefine_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Record the next definition of a pipeline; optional: moves, at, by, id, expected_version."""
+        """Record the next definition of a pipeline; optional: moves, reasons, reason_moves, at, by, …."""
         return self.record({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
 
     def open_deal(self, pipeline: str, **more: Any) -> Recorded:

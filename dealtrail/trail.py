@@ -6,6 +6,8 @@ from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
@@ -126,7 +128,7 @@ class Trail(Shorthand, Keeping):
         at = when(self._log, None, None, "UTC")
         with self._model.answering(at.position) as c:
             known = known_pipeline(c, pipeline, at.position)
-            draft = Draft(stages, more.get("moves"))
+            draft = Draft(stages, *(more.get(name) for name in ("moves", "reasons", "reason_moves")))
             before, after = (lens_of(known, given, at) for given in ("current", draft))
             return moving(c, before, after, at)
 
@@ -185,15 +187,17 @@ class Trail(Shorthand, Keeping):
         field: str | None = None,
         group: Where = None,
         currency: str | None = None,
+        reason: str | None | UnsetType = UNSET,
     ) -> list[DealView]:
         """The deals behind a cell of a report, as they are at its moments, in the order of their ids.
 
         `report` may also be one that was read back from its JSON, as a dict.
         Without `stage` a cell of the total; `field` by default `deals`, or `reached` (`cohort` in the total);
-        `group` as the report names it; `currency` for one currency of an amount. Behind a share stand the deals that
+        `group` as the report names it; `currency` for one currency of an amount; `reason` for one reason of `lost` or
+        `disqualified`, None for those without one. Behind a share stand the deals that
         it counts, behind a median those that it is made of. Errors: invalid_field, unknown_stage.
         """
-        return deals_behind(self._log, self._model, report_of(report), stage, field, group, currency)
+        return deals_behind(self._log, self._model, report_of(report), stage, field, group, currency, reason)
 
     # Deals
 

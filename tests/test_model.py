@@ -33,7 +33,7 @@ WEIGHTS = {
     "complete_action": 5,
     "log_activity": 1,
     "win_deal": 3,
-    "lose_deal": 1,
+    "lose_deal": 3,
     "disqualify_deal": 1,
     "reopen_deal": 3,
     "transfer_deal": 3,
@@ -97,6 +97,25 @@ def moves(rnd: Random, before: list[str], after: list[str]) -> dict[str, Any]:
     return found
 
 
+REASONS = ["price", "timing", "feature"]
+
+
+def reasons(rnd: Random, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reasons of a definition, and what becomes of those before, mostly as the rules want it."""
+    listed = {
+        outcome: rnd.sample(REASONS, rnd.randint(1, 3)) for outcome in ("lost", "disqualified") if rnd.random() < 0.4
+    }
+    if not earlier:
+        return {"reasons": listed}
+    named: dict[str, dict[str, str]] = {}
+    for outcome in ("lost", "disqualified"):
+        targets = listed.get(outcome, REASONS)
+        for reason in earlier[-1].get(outcome, REASONS):
+            if rnd.random() < (0.2 if reason in targets else 0.97):
+                named.setdefault(outcome, {})[reason] = rnd.choice(targets if rnd.random() < 0.98 else REASONS)
+    return {"reasons": listed, "reason_moves": named}
+
+
 def plain(value: Any) -> Any:
     """A report as dicts and lists, amounts and moments as they are."""
     if isinstance(value, msgspec.Struct):
@@ -135,6 +154,7 @@ class Engine(RuleBasedStateMachine):
         self.trail = Trail.open(":memory:", clock=lambda: self.clock)
         self.model = Model()
         self.stages: dict[str, list[list[str]]] = {}
+        self.reasons: dict[str, list[dict[str, Any]]] = {}
         self.versions: dict[str, int] = {}
         self.used = [START]
         self.questions = 0
@@ -146,8 +166,9 @@ class Engine(RuleBasedStateMachine):
     def define(self, seed: int) -> None:
         rnd = Random(seed)
         for key in PIPELINES:
-            stages = stage_list(rnd)
-            self.both([{"action": "define_pipeline", "pipeline": key, "stages": stages}])
+            stages, why = stage_list(rnd), reasons(rnd, [])
+            self.both([{"action": "define_pipeline", "pipeline": key, "stages": stages, **why}])
+            self.reasons[key] = [why["reasons"]]
             self.stages[key] = [[stage["key"] for stage in stages]]
         self.several(rnd, 25)
 
@@ -209,6 +230,8 @@ class Engine(RuleBasedStateMachine):
                 action |= {"kind": "mail", "note": "hello", "personal": {"who": rnd.choice("xyz")}}
             case "win_deal":
                 action["value"] = value(rnd)
+            case "lose_deal" | "disqualify_deal":
+                action["reason"] = rnd.choice([*REASONS, None])
             case "reopen_deal":
                 action["stage"] = self.stage(rnd, "p", optional=True)
             case "transfer_deal":
@@ -241,6 +264,7 @@ class Engine(RuleBasedStateMachine):
                 {"owner": rnd.choice(OWNERS)},
                 {"attributes": attributes(rnd)},
                 {"into": rnd.choice(DEALS)},
+                {"reason": rnd.choice([*REASONS, None])},
                 {},
                 {},
             ]
@@ -290,10 +314,12 @@ class Engine(RuleBasedStateMachine):
         key, stages = rnd.choice("ppq"), stage_list(rnd)
         after = [stage["key"] for stage in stages]
         named = moves(rnd, self.stages[key][-1], after)
-        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named}
+        why = reasons(rnd, self.reasons[key])
+        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named, **why}
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
+            self.reasons[key].append(why["reasons"])
 
     def moments(self, rnd: Random) -> dict[str, Any]:
         def moment() -> Any:
@@ -316,6 +342,7 @@ class Engine(RuleBasedStateMachine):
             stages = stage_list(rnd)
             after = [stage["key"] for stage in stages]
             definition = {"stages": stages, "moves": moves(rnd, self.stages[key][-1], after)}
+            definition |= reasons(rnd, self.reasons[key])
         where = {rnd.choice(FIELDS): rnd.choice(["anna", "x", 1, None, "EUR", "web"])} if rnd.random() < 0.2 else {}
         return self.moments(rnd) | {
             "definition": definition,
@@ -348,6 +375,11 @@ class Engine(RuleBasedStateMachine):
         group = rnd.choice([None, *(g.group for g in found.groups or [])])
         behind = self.trail.deals(found, stage=stage, field=field, group=group)
         assert [view.deal for view in behind] == self.model.deals_behind(expected, stage, field, group)
+        if kind == "funnel_report":
+            outcome, reason = rnd.choice(["lost", "lost", "disqualified"]), rnd.choice([*REASONS, None])
+            behind = self.trail.deals(found, stage=stage, field=outcome, reason=reason, group=group)
+            expected_deals = self.model.deals_behind(expected, stage, (outcome, reason), group)
+            assert [view.deal for view in behind] == expected_deals
 
     @invariant()
     def reports_equal_the_model(self) -> None:

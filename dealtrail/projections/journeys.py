@@ -46,6 +46,10 @@ class Journey(msgspec.Struct, frozen=True):
         """Whether a stage is the furthest, with that status."""
         return self.status == status and self.furthest == index
 
+    def deals_for(self, reason: str | None) -> list[int]:
+        """The deals that were lost or disqualified for that reason; None: for none that was told."""
+        return [deal for deal, given in zip(self.deals, self.reasons, strict=True) if given == reason]
+
     def spans(self, index: int) -> list[Instant]:
         """How long each deal took to pass a stage."""
         if index not in self.passes:
