@@ -187,7 +187,7 @@ class Trail(Shorthand, Keeping):
         field: str | None = None,
         group: Where = None,
         currency: str | None = None,
-        reason: str | None | UnsetType = UNSET,
+        reason: str | UnsetType | None = UNSET,
     ) -> list[DealView]:
         """The deals behind a cell of a report, as they are at its moments, in the order of their ids.
 

@@ -23,6 +23,7 @@ from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
+from dealtrail.domain.reasons import parse_reason_moves, parse_reasons
 from dealtrail.importing import Mapping
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.holding import PERIOD_HOLDS
@@ -123,13 +124,17 @@ def check_json(text):
 
 
 def check_toml(text):
-    """A mapping, or a definition."""
+    """A mapping, or a definition; one that shows reasons may leave out the stages."""
     held = tomllib.loads(text)
     if "activities" in held:
         Mapping.parse(text)
     else:
-        parse_stages(held["stages"])
+        assert set(held) <= {"name", "stages", "moves", "reasons", "reason_moves"}
+        if "reasons" not in held:
+            parse_stages(held["stages"])
         parse_moves(held.get("moves"))
+        parse_reasons(held.get("reasons"))
+        parse_reason_moves(held.get("reason_moves"))
 
 
 def check_console(block):

@@ -2,7 +2,7 @@
 
 A file of `golden` is named after its tag. `state` is the text as it is stored, `decoded` the event: its class and each
 field as Python shows it. A file is added for a new version of a tag, or as `TAG+WHAT.json` for an optional field that
-came later; one that stands there is never written again. A field that `decoded` does not name came later still: it is None.
+came later; one that stands there is never written again. A field that `decoded` does not name came later still: None.
 """
 
 import json
@@ -78,7 +78,7 @@ def test_no_two_events_share_a_tag():
 def test_a_golden_event_is_read_as_it_was_meant(tag, state, decoded):
     event = mapper.decode(tag, state)
     fields = {name: repr(getattr(event, name)) for name in event.__struct_fields__}
-    later = {name: "None" for name in came_later(tag)}
+    later = dict.fromkeys(came_later(tag), "None")
     assert {"event": type(event).__name__} | fields == later | decoded
 
 

@@ -110,8 +110,9 @@ def reasons(rnd: Random, earlier: list[dict[str, Any]]) -> dict[str, Any]:
     named: dict[str, dict[str, str]] = {}
     for outcome in ("lost", "disqualified"):
         targets = listed.get(outcome, REASONS)
-        for reason in earlier[-1].get(outcome, REASONS):
-            if rnd.random() < (0.2 if reason in targets else 0.97):
+        before = earlier[-1].get(outcome, REASONS)
+        for reason in REASONS:
+            if rnd.random() < (0.03 if reason not in before else 0.4 if reason in targets else 0.98):
                 named.setdefault(outcome, {})[reason] = rnd.choice(targets if rnd.random() < 0.98 else REASONS)
     return {"reasons": listed, "reason_moves": named}
 
@@ -155,6 +156,7 @@ class Engine(RuleBasedStateMachine):
         self.model = Model()
         self.stages: dict[str, list[list[str]]] = {}
         self.reasons: dict[str, list[dict[str, Any]]] = {}
+        self.lost: dict[str, int] = {}
         self.versions: dict[str, int] = {}
         self.used = [START]
         self.questions = 0
@@ -243,6 +245,8 @@ class Engine(RuleBasedStateMachine):
                 action |= {"version": rnd.randint(1, max(2, self.versions.get(deal, 0))), "reason": "mistake"}
             case "amend":
                 action |= {"version": rnd.randint(1, max(1, self.versions.get(deal, 0)))} | self.changes(rnd, deal)
+                if (lost := self.lost.get(deal)) and rnd.random() < 0.3:
+                    action |= {"version": lost, "reason": rnd.choice([*REASONS, None])}
         if rnd.random() < 0.1:
             action["id"] = rnd.choice(["i1", "i2"])
         if rnd.random() < 0.08:
@@ -287,7 +291,11 @@ class Engine(RuleBasedStateMachine):
     def several(self, rnd: Random, size: int) -> None:
         for _ in range(size):
             self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600, 1500]))
-            self.noted(self.both([self.action(rnd)]))
+            action = self.action(rnd)
+            found = self.both([action])
+            self.noted(found)
+            if action["action"] in ("lose_deal", "disqualify_deal") and isinstance(found, list):
+                self.lost[action["deal"]] = found[0]["version"]
             if rnd.random() < 0.15:
                 self.busy_moment(rnd)
 

@@ -1,7 +1,8 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional: None, and left out of the stored bytes, where it says nothing. A changed meaning needs a new version of the tag and an upcaster in the store's mapper.
+A new field must be optional: None, and left out of the stored bytes, where it says nothing. A changed meaning needs a
+new version of the tag and an upcaster in the store's mapper.
 """
 
 from collections.abc import Mapping

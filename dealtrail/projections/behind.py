@@ -30,7 +30,7 @@ def deals_behind(
     field: str | None,
     group: Mapping[str, Scalar | None] | None,
     currency: str | None,
-    reason: str | None | UnsetType = UNSET,
+    reason: str | UnsetType | None = UNSET,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
     question = report.question

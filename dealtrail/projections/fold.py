@@ -263,8 +263,8 @@ def _mark(place: Placed, state: State) -> Mark | None:
         return None
     # A win tells under which version it was recorded, and so does a reason. Of an event of 0.1.0 that is the version of
     # the visit: no later one of that time could have said what a reason means.
-    named = isinstance(event, DealWon | DealLost | DealDisqualified)
-    return Mark(kind, visit.pipeline, event.definition or visit.definition if named else 0, "")
+    under = event.definition or visit.definition if isinstance(event, DealWon | DealLost | DealDisqualified) else 0
+    return Mark(kind, visit.pipeline, under, "")
 
 
 def _personal(place: Placed) -> list[PersonalPoint]:

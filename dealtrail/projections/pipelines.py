@@ -36,7 +36,7 @@ def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
         recorded_at=moment(definition.recorded_at),
         stages=msgspec.to_builtins(definition.stages),
         moves=msgspec.to_builtins(definition.moves),
-        reasons=msgspec.to_builtins(definition.reasons),
+        reasons={outcome: list(listed) for outcome, listed in definition.reasons.items()},
         reason_moves=msgspec.to_builtins(definition.reason_moves),
         in_force=version == known.in_force(at.as_of).version,
     )

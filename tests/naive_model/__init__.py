@@ -407,7 +407,7 @@ def reason_counts(deals):
         for deal in deals:
             if deal["status"] == outcome:
                 by_reason.setdefault(deal["reason"], []).append(deal["id"])
-        order = sorted(by_reason, key=lambda reason: (-len(by_reason[reason]), reason is None, reason or ""))  # noqa: B023
+        order = sorted(by_reason, key=lambda reason: (-len(by_reason[reason]), reason is None, reason or ""))
         counts[outcome] = [{"reason": reason, "deals": by_reason[reason]} for reason in order]
     return counts
 
