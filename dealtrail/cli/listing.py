@@ -191,9 +191,9 @@ def definitions(name: str, kind: str, tz: str, **at: Any) -> None:
 
 def _definitions(found: "list[DefinitionView]", kind: str, tz: str) -> None:
     def table() -> Any:
-        from dealtrail.cli.deal_tables import definitions_table
+        from dealtrail.cli.deal_tables import definitions_table, reasons_told
 
-        return [definitions_table(found, tz)]
+        return [definitions_table(found, tz), *reasons_told(found)]
 
     answer(kind, found, table, lambda: _stages(found), ("pipeline", "version", "in_force", "occurred_at", "stage"))
 
