@@ -72,6 +72,7 @@ _INPUT: dict[str, str] = {
     "unknown_action": "{given} is no action{nearest}",
     "unknown_currency": "{field}: {given} is no active ISO 4217 currency with a minor unit",
     "unknown_field": "{field} is not a field here{nearest}",
+    "unknown_template": "there is no template {given}{nearest}; `dealtrail templates` lists them",
 }
 
 _RULES: dict[str, str] = {
