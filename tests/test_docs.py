@@ -154,7 +154,10 @@ def check_console(block):
 
 def check_command(block, command, words, output):
     """A command without an output must succeed. In an output `…` stands for anything, on a line alone for lines."""
-    result = CliRunner().invoke(app, words, prog_name="dealtrail")
+    file = Path(words[-1]) if words[-2:-1] == [">"] else None
+    result = CliRunner().invoke(app, words[:-2] if file else words, prog_name="dealtrail")
+    if file:
+        file.write_text(result.stdout, encoding="utf-8")
     assert result.exception is None or isinstance(result.exception, SystemExit), f"{block}: {result.exception!r}"
     if not output.strip():
         assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
