@@ -11,7 +11,7 @@ from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scala
 if TYPE_CHECKING:
     from dealtrail import FunnelReport, PipelineReport
 
-# A cell names so many reasons; where they are free texts there may be as many as deals.
+# A line names so many reasons; where they are free texts there may be as many as deals.
 _REASONS = 5
 
 

@@ -86,7 +86,7 @@ class DealWon(msgspec.Struct, frozen=True):
 
 
 class DealLost(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A deal was lost. With a reason it names the definition that may list it; events of 0.1.0 never do."""
+    """A deal was lost. With a reason it names the definition that may list it; the oldest events do not."""
 
     reason: str | None
     pipeline: str | None = None

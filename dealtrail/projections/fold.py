@@ -261,8 +261,8 @@ def _mark(place: Placed, state: State) -> Mark | None:
     kind = _ENDS.get(type(event))
     if kind is None:
         return None
-    # A win tells under which version it was recorded, and so does a reason. Of an event of 0.1.0 that is the version of
-    # the visit: no later one of that time could have said what a reason means.
+    # A win tells under which version it was recorded, and so does a reason. Where it is not stored, that is the version
+    # of the visit: the event is older than all lists of reasons, and no version between could have renamed any.
     under = event.definition or visit.definition if isinstance(event, DealWon | DealLost | DealDisqualified) else 0
     return Mark(kind, visit.pipeline, under, "")
 
