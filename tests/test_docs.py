@@ -18,11 +18,12 @@ import pytest
 from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import ConformanceReport, NextActions, Trail, importing
+from dealtrail import ConformanceReport, NextActions, Trail, importing, templates
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
+from dealtrail.domain.terms import parse_terms
 from dealtrail.importing import Mapping
 from dealtrail.projections.conformance import (
     Conformed,
@@ -35,6 +36,7 @@ from dealtrail.projections.conformance import (
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.holding import PERIOD_HOLDS
 from dealtrail.projections.pipeline_report import PipelineFigures, PipelineReport, PipelineStage
+from dealtrail.projections.question import as_draft
 from dealtrail.projections.todo import NextAction, OverdueDeal, StalledDeal, Waiting
 from dealtrail.simulation import simulate
 
@@ -134,13 +136,16 @@ def check_json(text):
 
 
 def check_toml(text):
-    """A mapping, or a definition."""
+    """A mapping, or a definition; one that shows reasons may leave out the stages."""
     held = tomllib.loads(text)
     if "activities" in held:
         Mapping.parse(text)
     else:
-        parse_stages(held["stages"])
-        parse_moves(held.get("moves"))
+        draft = as_draft({"stages": None} | {name: value for name, value in held.items() if name != "name"})
+        if "reasons" not in held:
+            parse_stages(held["stages"])
+        parse_moves(draft.moves)
+        parse_terms(draft)
 
 
 def check_console(block):
@@ -160,7 +165,10 @@ def check_console(block):
 
 def check_command(block, command, words, output):
     """A command without an output must succeed. In an output `…` stands for anything, on a line alone for lines."""
-    result = CliRunner().invoke(app, words, prog_name="dealtrail")
+    file = Path(words[-1]) if words[-2:-1] == [">"] else None
+    result = CliRunner().invoke(app, words[:-2] if file else words, prog_name="dealtrail")
+    if file:
+        file.write_text(result.stdout, encoding="utf-8")
     assert result.exception is None or isinstance(result.exception, SystemExit), f"{block}: {result.exception!r}"
     if not output.strip():
         assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
@@ -244,7 +252,7 @@ def test_every_page_stands_in_the_navigation():
 
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
-    for package in (dealtrail, importing)
+    for package in (dealtrail, importing, templates)
     for name in package.__all__
 }
 

@@ -33,7 +33,7 @@ WEIGHTS = {
     "complete_action": 5,
     "log_activity": 1,
     "win_deal": 3,
-    "lose_deal": 1,
+    "lose_deal": 3,
     "disqualify_deal": 1,
     "reopen_deal": 3,
     "transfer_deal": 3,
@@ -107,6 +107,26 @@ def moves(rnd: Random, before: list[str], after: list[str]) -> dict[str, Any]:
     return found
 
 
+REASONS = ["price", "timing", "feature"]
+
+
+def reasons(rnd: Random, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reasons of a definition, and what becomes of those before, mostly as the rules want it."""
+    listed = {
+        outcome: rnd.sample(REASONS, rnd.randint(1, 3)) for outcome in ("lost", "disqualified") if rnd.random() < 0.4
+    }
+    if not earlier:
+        return {"reasons": listed}
+    named: dict[str, dict[str, str]] = {}
+    for outcome in ("lost", "disqualified"):
+        targets = listed.get(outcome, REASONS)
+        before = earlier[-1].get(outcome, REASONS)
+        for reason in REASONS:
+            if rnd.random() < (0.03 if reason not in before else 0.4 if reason in targets else 0.98):
+                named.setdefault(outcome, {})[reason] = rnd.choice(targets if rnd.random() < 0.98 else REASONS)
+    return {"reasons": listed, "reason_moves": named}
+
+
 def rows(model: ReadModel, position: int) -> dict[str, list[Any]]:
     with model.answering(position) as c:
         found = {}
@@ -125,6 +145,8 @@ class Engine(RuleBasedStateMachine):
         self.trail = Trail.open(":memory:", clock=lambda: self.clock)
         self.model = Model()
         self.stages: dict[str, list[list[str]]] = {}
+        self.reasons: dict[str, list[dict[str, Any]]] = {}
+        self.lost: dict[str, int] = {}
         self.versions: dict[str, int] = {}
         self.used = [START]
         self.questions = 0
@@ -138,9 +160,12 @@ class Engine(RuleBasedStateMachine):
         for key in PIPELINES:
             stages = stage_list(rnd)
             self.stages[key] = [[stage["key"] for stage in stages]]
+            more = limits(rnd, self.stages[key][0]) | reasons(rnd, [])
+            self.reasons[key] = [more["reasons"]]
             given = {"action": "define_pipeline", "pipeline": key, "stages": stages}
-            if isinstance(self.both([given | limits(rnd, self.stages[key][0])]), str):
+            if isinstance(self.both([given | more]), str):
                 self.both([given])
+                self.reasons[key] = [{}]
         self.several(rnd, 25)
 
     def both(self, actions: list[dict[str, Any]]) -> list[Any] | str:
@@ -201,6 +226,8 @@ class Engine(RuleBasedStateMachine):
                 action |= {"kind": "mail", "note": "hello", "personal": {"who": rnd.choice("xyz")}}
             case "win_deal":
                 action["value"] = value(rnd)
+            case "lose_deal" | "disqualify_deal":
+                action["reason"] = rnd.choice([*REASONS, None])
             case "reopen_deal":
                 action["stage"] = self.stage(rnd, "p", optional=True)
             case "transfer_deal":
@@ -212,6 +239,8 @@ class Engine(RuleBasedStateMachine):
                 action |= {"version": rnd.randint(1, max(2, self.versions.get(deal, 0))), "reason": "mistake"}
             case "amend":
                 action |= {"version": rnd.randint(1, max(1, self.versions.get(deal, 0)))} | self.changes(rnd, deal)
+                if (lost := self.lost.get(deal)) and rnd.random() < 0.3:
+                    action |= {"version": lost, "reason": rnd.choice([*REASONS, None])}
         if rnd.random() < 0.1:
             action["id"] = rnd.choice(["i1", "i2"])
         if rnd.random() < 0.08:
@@ -233,6 +262,7 @@ class Engine(RuleBasedStateMachine):
                 {"owner": rnd.choice(OWNERS)},
                 {"attributes": attributes(rnd)},
                 {"into": rnd.choice(DEALS)},
+                {"reason": rnd.choice([*REASONS, None])},
                 {},
                 {},
             ]
@@ -255,7 +285,11 @@ class Engine(RuleBasedStateMachine):
     def several(self, rnd: Random, size: int) -> None:
         for _ in range(size):
             self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600, 1500]))
-            self.noted(self.both([self.action(rnd)]))
+            action = self.action(rnd)
+            found = self.both([action])
+            self.noted(found)
+            if action["action"] in ("lose_deal", "disqualify_deal") and isinstance(found, list):
+                self.lost[action["deal"]] = found[0]["version"]
             if rnd.random() < 0.15:
                 self.busy_moment(rnd)
 
@@ -282,11 +316,12 @@ class Engine(RuleBasedStateMachine):
         key, stages = rnd.choice("ppq"), stage_list(rnd)
         after = [stage["key"] for stage in stages]
         named = moves(rnd, self.stages[key][-1], after)
-        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named}
-        action |= limits(rnd, after)
+        more = limits(rnd, after) | reasons(rnd, self.reasons[key])
+        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named, **more}
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
+            self.reasons[key].append(more["reasons"])
 
     def moments(self, rnd: Random) -> dict[str, Any]:
         def moment() -> Any:
@@ -309,7 +344,7 @@ class Engine(RuleBasedStateMachine):
             stages = stage_list(rnd)
             after = [stage["key"] for stage in stages]
             definition = {"stages": stages, "moves": moves(rnd, self.stages[key][-1], after)}
-            definition |= limits(rnd, after, most=0.3)
+            definition |= limits(rnd, after, most=0.3) | reasons(rnd, self.reasons[key])
         where = {rnd.choice(FIELDS): rnd.choice(["anna", "x", 1, None, "EUR", "web"])} if rnd.random() < 0.2 else {}
         return self.moments(rnd) | {
             "definition": definition,
@@ -344,6 +379,11 @@ class Engine(RuleBasedStateMachine):
         group = rnd.choice([None, *(g.group for g in found.groups or [])])
         behind = self.trail.deals(found, stage=stage, field=field, group=group)
         assert [view.deal for view in behind] == self.model.deals_behind(expected, stage, field, group)
+        if kind == "funnel_report":
+            outcome, reason = rnd.choice(["lost", "lost", "disqualified"]), rnd.choice([*REASONS, None])
+            behind = self.trail.deals(found, stage=stage, field=outcome, reason=reason, group=group)
+            expected_deals = self.model.deals_behind(expected, stage, (outcome, reason), group)
+            assert [view.deal for view in behind] == expected_deals
 
     @invariant()
     def reports_equal_the_model(self) -> None:

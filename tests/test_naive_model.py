@@ -258,6 +258,7 @@ def test_a_transferred_deal_is_left_to_the_other_pipeline_until_it_comes_back():
         "transferred": 1,
         "win_rate": 0.0,
         "close_rate": 0.0,
+        "reasons": {"lost": [{"reason": None, "deals": 1}], "disqualified": []},
     }
     assert log.model.deals_behind(report, None, "transferred") == ["A"]
     assert figures(log.funnel(as_of=on(5)), "lead", "transferred", "lost") == (1, 0)
@@ -489,3 +490,60 @@ def test_what_is_to_be_done_by_hand():
     assert [row["deal"] for row in todo["unowned"]] == ["E"]
     assert [(row["deal"], row["days_over"]) for row in todo["overdue"]] == [("D", 1)]
     assert log.model.next_actions("b2b", clock=on(31), as_of=on(10), owner="bo")["actions"] == []
+
+
+def test_reasons_are_counted_where_a_deal_ended_and_read_under_a_later_definition():
+    log = Log()
+    for deal, reason in (("A", "price"), ("B", "cost"), ("C", "price"), ("E", None)):
+        log.open(2, deal)
+        log.do("lose_deal", 3, deal=deal, **({} if reason is None else {"reason": reason}))
+    listed = {"reasons": {"lost": ["Price", "Timing"]}, "reason_moves": {"lost": {"price": "Price", "cost": "Price"}}}
+    log.do("redefine_pipeline", 4, pipeline="b2b", stages=STAGES, **listed)
+    log.open(5, "F")
+    assert log.refused("lose_deal", 6, deal="F", reason="price") == "unknown_reason"
+    log.do("lose_deal", 6, deal="F", reason="Timing")
+    report = log.funnel(as_of=on(3), known_at=on(9))
+    # On the 3rd the reasons are the free texts that were given: price twice, then cost and then none.
+    assert report["total"]["reasons"]["lost"] == [
+        {"reason": "price", "deals": 2},
+        {"reason": "cost", "deals": 1},
+        {"reason": None, "deals": 1},
+    ]
+    report = log.funnel()
+    # The three of them are Price now, F is Timing; the loss without a reason stays without one.
+    assert report["stages"][0]["reasons"] == {
+        "lost": [{"reason": "Price", "deals": 3}, {"reason": "Timing", "deals": 1}, {"reason": None, "deals": 1}],
+        "disqualified": [],
+    }
+    assert log.model.deals_behind(report, "lead", ("lost", "Price")) == ["A", "B", "C"]
+    assert log.model.deals_behind(report, None, ("lost", None)) == ["E"]
+
+
+def test_a_list_of_reasons_asks_for_a_move_of_those_that_go():
+    log = Log()
+    once = {"pipeline": "b2b", "stages": STAGES}
+    log.do("redefine_pipeline", 2, **once, reasons={"lost": ["Price"]}, reason_moves={"lost": {"any text": "Price"}})
+    twice = once | {"reasons": {"lost": ["Cost"]}}
+    assert log.refused("redefine_pipeline", 3, **twice) == "missing_reason_move"
+    assert log.refused("redefine_pipeline", 3, **twice, reason_moves={"lost": {"Price": "Coast"}}) == "unknown_reason"
+    # Free texts may have been recorded under the first definition, so any of them may be moved still.
+    log.do("redefine_pipeline", 3, **twice, reason_moves={"lost": {"Price": "Cost", "dear": "Cost"}})
+    log.do("redefine_pipeline", 4, **once)  # without a list nothing needs a move
+
+
+def test_a_definition_that_lists_reasons_from_the_first_knows_no_others():
+    log = Log()
+    log.do("define_pipeline", 1, pipeline="care", stages=STAGES, reasons={"lost": ["Price"]})
+    again = {"pipeline": "care", "stages": STAGES, "reason_moves": {"lost": {"dear": "Price"}}}
+    assert log.refused("redefine_pipeline", 2, **again) == "unknown_reason"
+
+
+def test_a_loss_names_its_pipeline_by_its_reason_alone():
+    log = Log()
+    log.do("define_pipeline", 1, pipeline="care", stages=STAGES)
+    log.open(2, "A")
+    log.do("lose_deal", 5, deal="A", reason="price")
+    assert log.refused("transfer_deal", 3, clock=6, deal="A", pipeline="care") == "other_pipeline"
+    log.open(2, "B", clock=6)
+    log.do("lose_deal", 5, clock=6, deal="B")
+    log.do("transfer_deal", 3, clock=6, deal="B", pipeline="care")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dealtrail.cli import demo, importing, keeping, listing, options, paths, recording, reports, todo
+from dealtrail.cli import demo, importing, keeping, listing, options, paths, recording, reports, templates, todo
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
@@ -71,6 +71,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     demo.demo,
+    templates.templates,
     recording.define,
     recording.redefine,
     recording.record,

@@ -134,6 +134,14 @@ def _not_allowed(stage: str, view: "DefinitionView") -> Iterator[str]:
             yield kind
 
 
+def reasons_told(found: "list[DefinitionView]") -> Iterator[RenderableType]:
+    """A line for each list of reasons."""
+    for view in found:
+        for outcome, listed in view.reasons.items():
+            line = f"{view.pipeline}, version {view.version:,}: {outcome} for {', '.join(listed)}"
+            yield text(line, "" if view.in_force else "dim")
+
+
 def _came_from(stage: str, moves: dict[str, Any]) -> Iterator[str]:
     for key, move in moves.items():
         if move == stage:

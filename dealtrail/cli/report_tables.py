@@ -11,6 +11,9 @@ from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scala
 if TYPE_CHECKING:
     from dealtrail import ConformanceReport, FunnelReport, PipelineReport
 
+# A line names so many reasons; where they are free texts there may be as many as deals.
+_REASONS = 5
+
 
 def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
@@ -26,8 +29,10 @@ def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
         yield _funnel_table(group, _named(group.group))
+        yield from _reasons(group)
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
+    yield from _reasons(report)
     yield text(_outcome(report.total))
     yield text(provenance(report), "dim")
 
@@ -119,6 +124,23 @@ def _funnel_table(figures: Any, title: str | None) -> Table:
     for stage in figures.stages:
         add(made, (cell(stage) for cell in columns.values()), style="" if stage.reached else "dim")
     return made
+
+
+def _reasons(figures: Any) -> Iterator[Table]:
+    """Why deals were lost or disqualified, by the stage that they came to; nothing where nobody said why."""
+    rows = []
+    for outcome in ("lost", "disqualified"):
+        for name, reasons in [*((one.name, one.reasons) for one in figures.stages), ("Total", figures.total.reasons)]:
+            counts = getattr(reasons, outcome)
+            if any(count.reason is not None for count in counts):
+                more = f", and {len(counts) - _REASONS:,} more" if len(counts) > _REASONS else ""
+                told = ", ".join(f"{scalar(count.reason)} {shown(count.deals)}" for count in counts[:_REASONS])
+                rows.append((outcome.capitalize(), name, told + more))
+    if rows:
+        made = table("Outcome", "~Stage", "~Reasons")
+        for row in rows:
+            add(made, row, style="bold" if row[1] == "Total" else "")
+        yield made
 
 
 def _outcome(total: Any) -> str:

@@ -179,10 +179,12 @@ def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: st
         if event.pipeline == state.pipeline:
             raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline, when=when)
         return
-    if not isinstance(event, StageEntered | ActionCompleted | DealWon | DealReopened):
+    if not isinstance(event, _NAME_A_PIPELINE) or event.pipeline is None:
         return
     if event.pipeline != state.pipeline:
         raise error("other_pipeline", "pipeline", deal=deal, pipeline=state.pipeline, stored=event.pipeline, when=when)
+    if isinstance(event, DealLost | DealDisqualified):
+        return
     pipeline = pipelines[event.pipeline]
     under = pipeline.version(max(state.visit.definition, event.definition))
     here = read(pipeline, state.visit, under.version)
@@ -221,6 +223,7 @@ def judge_status(deal: str, state: State, event: DealEvent | Any, when: str = ""
         raise error("deal_not_open", "deal", deal=deal, status=state.status, when=when)
 
 
+_NAME_A_PIPELINE = StageEntered | ActionCompleted | DealWon | DealReopened | DealLost | DealDisqualified
 _NEED_OPEN = (
     StageEntered,
     ExpectedCloseChanged,

@@ -31,7 +31,6 @@ from dealtrail.domain.actions import (
     personal_part,
     request_digest,
 )
-from dealtrail.domain.allowed import parse_allowed
 from dealtrail.domain.deal import (
     Deal,
     Pipelines,
@@ -70,6 +69,8 @@ from dealtrail.domain.events import (
     StageEntered,
     ValueChanged,
 )
+from dealtrail.domain.reasons import check_reason
+from dealtrail.domain.terms import parse_terms
 from dealtrail.domain.times import Instant, instant, moment
 
 _ACTION_OF: dict[type[Any], type[DealAction]] = {
@@ -134,7 +135,7 @@ def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
 def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
     stages = parse_stages(action.stages)
     moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
-    allowed = parse_allowed(action)
+    terms = parse_terms(action)
     pipeline = known.pipelines.get(action.pipeline)
     if isinstance(action, RedefinePipeline) and pipeline is None:
         raise _unknown_pipeline(action.pipeline, known)
@@ -149,15 +150,14 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     at = _occurred_at(action, turn)
     event: Event
     if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, stages, **allowed)  # type: ignore[union-attr]
-        first_definition = Definition(1, at, turn.recorded_at, turn.position, stages, {}, **allowed)
-        Pipeline(action.pipeline, event.name, (first_definition,)).checked()
+        event = PipelineDefined(action.name or action.pipeline, stages, **terms.said)  # type: ignore[union-attr]
     else:
         if at < pipeline.latest.occurred_at:
             raise error("definition_before_previous", "at", previous=pipeline.latest.version)
-        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at, allowed).latest
-        event = PipelineRedefined(latest.stages, latest.moves, **latest.limits)
-    return [_entry(stream, version + 1, turn, at, event, action)]
+        event = PipelineRedefined(stages, moves, **terms.said)
+    entry = _entry(stream, version + 1, turn, at, event, action)
+    redefined(pipeline, entry).checked()
+    return [entry]
 
 
 def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
@@ -166,11 +166,10 @@ def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
     coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
     if isinstance(event, PipelineDefined):
         key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.limits),))
+        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.said),))
     assert pipeline is not None  # noqa: S101
     assert isinstance(event, PipelineRedefined)  # noqa: S101
-    definition = Definition(*coordinates, event.stages, event.moves, **event.limits)
-    return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
+    return pipeline.followed_by(Definition(*coordinates, event.stages, event.moves, **event.said))
 
 
 def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
@@ -305,9 +304,9 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
         case WinDeal():
             event = DealWon(*here, action.value)
         case LoseDeal():
-            event = DealLost(action.reason)
+            event = DealLost(action.reason, *(here if action.reason is not None else ()))
         case DisqualifyDeal():
-            event = DealDisqualified(action.reason)
+            event = DealDisqualified(action.reason, *(here if action.reason is not None else ()))
         case ReopenDeal():
             event = DealReopened(*here, action.stage or read(pipeline, state.visit, definition.version))
         case TransferDeal():
@@ -320,6 +319,10 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
     match event:
         case StageEntered() | DealReopened():
             _known_stage(pipeline, definition, event.stage)
+        case DealLost():
+            check_reason("lost", event.reason, pipeline.key, definition)
+        case DealDisqualified():
+            check_reason("disqualified", event.reason, pipeline.key, definition)
         case DealTransferred():
             event = _transfer(event, deal, state, known, at)
         case DealMerged():

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from dealtrail.domain.allowed import Allowed
+from dealtrail.domain.allowed import KINDS
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.money import Money
+from dealtrail.domain.reasons import check_reason_moves
+from dealtrail.domain.terms import Terms
 from dealtrail.domain.texts import Key, Word, shaped
 from dealtrail.domain.times import DAY, Instant
 
@@ -74,8 +76,8 @@ class Basis(msgspec.Struct, frozen=True, gc=False):
     attributes: Attributes
 
 
-class Definition(Allowed, frozen=True):
-    """A numbered version of a pipeline's stages; `moves` says what became of the version before."""
+class Definition(Terms, frozen=True):
+    """A numbered version of a pipeline's stages; `moves` and `reason_moves` say what became of the version before."""
 
     version: int
     occurred_at: Instant
@@ -143,36 +145,36 @@ class Pipeline(msgspec.Struct, frozen=True):
             stage = move if isinstance(move, str) else _chosen(move, basis)
         return stage
 
-    def followed_by(
-        self,
-        stages: tuple[Stage, ...],
-        moves: Mapping[str, Move],
-        at: Instant,
-        position: int,
-        now: Instant,
-        allowed: Mapping[str, Any],
-    ) -> "Pipeline":
-        """The pipeline with its next version, checked against the one before. Errors: unknown_stage, missing_move."""
-        before = self.latest
-        definition = Definition(before.version + 1, at, now, position, stages, moves, **allowed)
+    def followed_by(self, definition: Definition) -> "Pipeline":
+        """The pipeline with its next version."""
+        return msgspec.structs.replace(self, definitions=(*self.definitions, definition))
+
+    def checked(self) -> "Pipeline":
+        """The pipeline itself, where its newest version fits the one before, and names stages and reasons that are.
+
+        Errors: unknown_stage, missing_move, unknown_reason, missing_reason_move.
+        """
+        *earlier, latest = self.definitions
+        if earlier:
+            self._check_moves(earlier[-1], latest)
+        for kind in KINDS:
+            for key in getattr(latest, kind) or ():
+                if not latest.has(key):
+                    raise self.unknown_stage(key, latest, kind)
+        if earlier:
+            check_reason_moves(self.key, earlier, latest)
+        return self
+
+    def _check_moves(self, before: Definition, after: Definition) -> None:
         for stage in before.stages:
-            if not definition.has(stage.key) and stage.key not in definition.moves:
+            if not after.has(stage.key) and stage.key not in after.moves:
                 raise error("missing_move", "moves", key=stage.key)
-        for key, move in definition.moves.items():
+        for key, move in after.moves.items():
             targets = (move,) if isinstance(move, str) else tuple(rule.to for rule in move)
-            for owner, names in ((before, (key,)), (definition, targets)):
+            for owner, names in ((before, (key,)), (after, targets)):
                 for name in names:
                     if not owner.has(name):
                         raise self.unknown_stage(name, owner, f"moves.{key}")
-        return msgspec.structs.replace(self, definitions=(*self.definitions, definition)).checked()
-
-    def checked(self) -> "Pipeline":
-        """The pipeline itself, where the lists of its newest version name stages of it. Errors: unknown_stage."""
-        for kind, keys in self.latest.limits.items():
-            for key in keys or ():
-                if not self.latest.has(key):
-                    raise self.unknown_stage(key, self.latest, kind)
-        return self
 
     def unknown_stage(self, given: str, definition: Definition, field: str = "stage") -> DealtrailError:
         """The refusal of a key that a version has not."""

@@ -72,6 +72,7 @@ _INPUT: dict[str, str] = {
     "unknown_action": "{given} is no action{nearest}",
     "unknown_currency": "{field}: {given} is no active ISO 4217 currency with a minor unit",
     "unknown_field": "{field} is not a field here{nearest}",
+    "unknown_template": "there is no template {given}{nearest}; `dealtrail templates` lists them",
 }
 
 _RULES: dict[str, str] = {
@@ -99,6 +100,8 @@ _RULES: dict[str, str] = {
     "merge_into_merged": "deal {into} is itself merged into another; name the deal that stays",
     "merge_into_unknown": "there is no deal {into} to merge into; name the deal that stays",
     "missing_move": "stage {key} is not in the new definition; say in `moves` what becomes of it",
+    "missing_reason_move": "reason {reason} is not in the new list for {outcome} deals; say in `reason_moves` what "
+    "becomes of it",
     "other_pipeline": "deal {deal} would be in pipeline {pipeline}{when}, not in {stored}",
     "pipeline_exists": "pipeline {pipeline} is defined already; redefine it instead",
     "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
@@ -109,6 +112,8 @@ _RULES: dict[str, str] = {
     "unknown_deal": "there is no deal {deal}{nearest}; open it first",
     "unknown_definition": "pipeline {pipeline} has no version {given}; the latest is {latest}",
     "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",
+    "unknown_reason": "{given} is no reason of version {version} of pipeline {pipeline} for {outcome} deals{nearest}; "
+    "take one of: {known}",
     "unknown_stage": "{given} is no stage of version {version} of pipeline {pipeline}{nearest}",
     "unknown_version": "deal {deal} has no event {version}; see its history",
 }

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventsourcing.sqlite import SQLiteCursor
+from msgspec import UNSET, UnsetType
 
 from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import instant
 from dealtrail.projections.conformance import ConformanceReport
@@ -31,6 +33,7 @@ def deals_behind(
     group: Mapping[str, Scalar | None] | None,
     currency: str | None,
     path: Sequence[str | None] | None,
+    reason: str | UnsetType | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
     question = report.question
@@ -41,6 +44,8 @@ def deals_behind(
         raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(names) or 'none'}")
     if path is not None and not isinstance(report, ConformanceReport):
         raise error("invalid_field", "path", why="only a report about conformance has paths")
+    if reason is not UNSET and not (isinstance(report, FunnelReport) and field in REASONED):
+        raise error("invalid_field", "reason", why='it goes with a funnel and its field "lost" or "disqualified"')
     wanted = {} if group is None else {name: group[name] for name in names}
 
     def is_of(found: Facts) -> bool:
@@ -64,7 +69,7 @@ def deals_behind(
         else:
             for journey in _journeys(c, lens, at, asked, question):
                 if is_of(journey.facts) and _counts(journey, index, field):
-                    numbers.update(journey.deals)
+                    numbers.update(journey.deals if reason is UNSET else journey.deals_for(reason))
         return views(c, log, at, known, numbers)
 
 

@@ -29,7 +29,7 @@ _BATCH_ROWS = 50_000
 _MOVING = (
     *("last_at", "last_root", "from_at", "known_from"),
     *(name for name in STATE if name != "opened_at"),
-    *("last_known", "shape", "ats", "knowns", "bases"),
+    *("last_known", "shape", "ats", "knowns", "bases", "reasons"),
 )
 _GO_ON = f"UPDATE deal SET {', '.join(f'{name} = ?' for name in _MOVING)} WHERE number = ?"
 _MOVING_PLACES = [COLUMNS["deal"].index(name) for name in (*_MOVING, "number")]
@@ -195,7 +195,7 @@ def _write_pipeline(c: SQLiteCursor, entries: Iterable[Entry]) -> None:
                 pipeline.name,
                 msgspec.json.encode(d.stages).decode(),
                 msgspec.json.encode(d.moves).decode(),
-                msgspec.json.encode(d.limits).decode(),
+                msgspec.json.encode(d.said).decode(),
             )
             for d in pipeline.definitions
         ],

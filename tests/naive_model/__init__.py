@@ -63,6 +63,7 @@ NEEDS_OPEN = (
 LIMITS = ("entry", "back", "skip")
 PUTS_INTO_STAGE = ("open_deal", "move_deal", "reopen_deal", "transfer_deal")
 STORES_DEFINITION = (*PUTS_INTO_STAGE, "complete_action", "win_deal")
+REASONED = ("lost", "disqualified")  # the outcomes that may have a reason
 OUTCOMES = {"win_deal": "won", "lose_deal": "lost", "disqualify_deal": "disqualified", "merge_deal": "merged"}
 
 
@@ -338,6 +339,12 @@ def check_condition(condition):
     refuse_if((op == "in") != isinstance(condition["value"], list), "invalid_condition")
 
 
+def definition_of(action):
+    """The parts of a definition that an action or a draft gives; what it leaves out is empty, or any for a limit."""
+    more = {name: action.get(name) or {} for name in ("moves", "reasons", "reason_moves")}
+    return {"stages": action["stages"], **more, **{name: action.get(name) for name in LIMITS}}
+
+
 def check_limits_shape(definition):
     """The shape of the lists of what is allowed: "any" (also when left out), or keys, each once."""
     for name in LIMITS:
@@ -393,6 +400,58 @@ def chosen(rules, facts):
     return next(rule["to"] for rule in rules if rule.get("when") is None or holds(rule["when"], facts))
 
 
+# --- Reasons --------------------------------------------------------------------------------------------
+
+
+def check_reasons_shape(reasons, reason_moves):
+    """The shape of the lists of reasons, and of what becomes of old ones."""
+    for given in (reasons, reason_moves):
+        refuse_if(set(given) - set(REASONED), "unknown_field")
+    for listed in reasons.values():
+        refuse_if(not listed, "invalid_field")
+        refuse_if(len(set(listed)) != len(listed), "duplicate_key")
+
+
+def check_reason_moves(earlier, after):
+    """The rules for what becomes of reasons: every one that goes needs a move, and none leads from or to nowhere."""
+    for outcome in REASONED:
+        listed, moves = after["reasons"].get(outcome), after["reason_moves"].get(outcome, {})
+        before = earlier[-1]["reasons"].get(outcome)
+        if before is not None and listed is not None:
+            refuse_if(set(before) - set(listed) - set(moves), "missing_reason_move")
+        if all(outcome in definition["reasons"] for definition in earlier):
+            # Where every definition so far listed its reasons, no other can have been recorded.
+            refuse_if(set(moves) - set(before), "unknown_reason")
+        refuse_if(listed is not None and set(moves.values()) - set(listed), "unknown_reason")
+
+
+def read_reason(definitions, outcome, reason, recorded_under, version):
+    """A reason recorded under one version, read under a later one."""
+    for definition in definitions[recorded_under:version] if reason is not None else []:
+        reason = definition["reason_moves"].get(outcome, {}).get(reason, reason)
+    return reason
+
+
+def reason_counts(deals):
+    """For each outcome the deals by reason: the most first, equal ones in the order of their text, null last."""
+    counts = {}
+    for outcome in REASONED:
+        by_reason = {}
+        for deal in deals:
+            if deal["status"] == outcome:
+                by_reason.setdefault(deal["reason"], []).append(deal["id"])
+        order = sorted(by_reason, key=lambda reason: (-len(by_reason[reason]), reason is None, reason or ""))
+        counts[outcome] = [{"reason": reason, "deals": by_reason[reason]} for reason in order]
+    return counts
+
+
+def stores_definition(event):
+    """Whether an event names something of a definition; a loss or disqualification does so by its reason."""
+    if event["kind"] in ("lose_deal", "disqualify_deal"):
+        return "reason" in event["fields"]
+    return event["kind"] in STORES_DEFINITION
+
+
 # --- The fold -----------------------------------------------------------------------------------------
 
 
@@ -443,6 +502,8 @@ def after(state, event):
         state["wins"].append({"pipeline": event["pipeline"], "place": place(event)})
     if kind in OUTCOMES:
         state.update(status=OUTCOMES[kind], closed_at=event["occurred_at"])
+    if kind in ("lose_deal", "disqualify_deal"):
+        state["reason"], state["reason_under"] = fields.get("reason"), event["definition"]
     if kind in PUTS_INTO_STAGE:
         state.update(status="open", pipeline=event["pipeline"], completed=[])
         state["visits"].append(
@@ -522,6 +583,7 @@ def funnel_table(deals, definition):
     won = len(total["won"])
     total["win_rate"] = ratio(won, len(deals))
     total["close_rate"] = ratio(won, won + len(total["lost"]) + len(total["disqualified"]))
+    total["reasons"] = reason_counts(deals)
     return rows, total
 
 
@@ -545,6 +607,7 @@ def funnel_row(deals, index):
     row["conversion_to_next"] = ratio(len(row["passed"]), len(row["reached"]))
     row["median_days_to_pass"] = rounded(percentile(days, Fraction(1, 2)), 2)
     row["p90_days_to_pass"] = rounded(percentile(days, Fraction(9, 10)), 2)
+    row["reasons"] = reason_counts([deal for deal in deals if deal["furthest"] == index])
     return row
 
 
@@ -625,6 +688,12 @@ def publish(report, group, rows, total):
                 cell = {"group": group, "stage": row.get("stage"), "field": field, "deals": found}
                 report.behind.append(cell)
                 row[field] = len(found)
+        for outcome, counts in row.get("reasons", {}).items():
+            for count in counts:
+                field = (outcome, count["reason"])
+                cell = {"group": group, "stage": row.get("stage"), "field": field, "deals": count["deals"]}
+                report.behind.append(cell)
+                count["deals"] = len(count["deals"])
     return {"stages": rows, "total": total}
 
 
@@ -688,6 +757,7 @@ class Model:
             check_stages(action["stages"])
             check_moves_shape(action.get("moves") or {})
             check_limits_shape(action)
+            check_reasons_shape(action.get("reasons") or {}, action.get("reason_moves") or {})
         else:
             # An opening without a deal id takes its idempotency key for one.
             scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
@@ -755,13 +825,14 @@ class Model:
 
     def _define(self, scope, action, at, recorded_at):
         """Record a definition as a whole."""
-        fields = {"stages": action["stages"], "moves": action.get("moves") or {}}
-        fields.update({name: action.get(name) for name in LIMITS})
+        fields = definition_of(action)
         before = self._events_of(scope)
         if before:
             refuse_if(at < before[-1]["occurred_at"], "definition_before_previous")
             check_moves(before[-1]["fields"], fields)
         check_limits(fields)
+        if before:
+            check_reason_moves([event["fields"] for event in before], fields)
         self._append(scope, action["action"], at, recorded_at, fields)
 
     def _target(self, scope, version):
@@ -822,7 +893,7 @@ class Model:
             self._settle_pipeline(state, event)
         if kind == "transfer_deal":
             refuse_if(event["pipeline"] == state["pipeline"], "same_pipeline")
-        elif kind in STORES_DEFINITION:
+        elif stores_definition(event):
             refuse_if(event["pipeline"] != state["pipeline"], "other_pipeline")
         if is_new:
             self._settle_stage(state, event)
@@ -837,15 +908,18 @@ class Model:
         if event["kind"] in ("open_deal", "transfer_deal"):
             event["pipeline"] = event["fields"]["pipeline"]
             refuse_if(not self._definitions(event["pipeline"], FOREVER), "unknown_pipeline")
-        elif event["kind"] in STORES_DEFINITION:
+        elif stores_definition(event):
             event["pipeline"] = state["pipeline"]
 
     def _settle_stage(self, state, event):
         """The definition number that a new event stores, and the stage if it puts the deal into one."""
-        if event["kind"] not in STORES_DEFINITION:
+        if not stores_definition(event):
             return
         definitions = self._definitions(event["pipeline"], FOREVER)
         number = event["definition"] = self._in_force(event["pipeline"], event["occurred_at"], FOREVER)
+        if event["kind"] in ("lose_deal", "disqualify_deal"):
+            listed = definitions[number - 1]["reasons"].get(OUTCOMES[event["kind"]])
+            refuse_if(listed is not None and event["fields"]["reason"] not in listed, "unknown_reason")
         if event["kind"] not in PUTS_INTO_STAGE:
             return
         stages = keys_of(definitions[number - 1])
@@ -940,12 +1014,14 @@ class Model:
         refuse_if(not known, "unknown_pipeline")
         in_force = self._in_force(pipeline, as_of, known_at)
         if isinstance(definition, dict):
-            draft = {**definition, "moves": definition.get("moves") or {}}
+            draft = definition_of(definition)
             check_stages(draft["stages"])
             check_moves_shape(draft["moves"])
             check_limits_shape(draft)
+            check_reasons_shape(draft["reasons"], draft["reason_moves"])
             check_moves(known[-1], draft)
             check_limits(draft)
+            check_reason_moves(known, draft)
             # A draft is read as if it were the next version.
             return [*known, draft], len(known) + 1, True
         if definition == "as_of":
@@ -1152,7 +1228,7 @@ class Model:
     def deals_behind(self, report, stage, field, group=None):
         """The sorted ids of the deals behind a count of a report; with stage None, of a total."""
         cells = [cell for cell in report.behind if cell["stage"] == stage and cell["field"] == field]
-        refuse_if(not cells, "invalid_field")
+        refuse_if(not cells and not isinstance(field, tuple), "invalid_field")  # a reason may have no deal at all
         for cell in cells:
             if same_group(cell["group"], group):
                 return sorted(cell["deals"])
@@ -1211,4 +1287,7 @@ def funnel_deal(deal, state, pipeline, definitions, version):
     path = [(index, at[0]) for at, index in sorted(steps)]
     # Whatever became of it in another pipeline is no matter here; one that came back is judged here.
     status = state["status"] if state["pipeline"] == pipeline else "transferred"
-    return {"id": deal, "facts": state["opened_as"], "furthest": furthest, "path": path, "status": status}
+    found = {"id": deal, "facts": state["opened_as"], "furthest": furthest, "path": path, "status": status}
+    if status in REASONED:
+        found["reason"] = read_reason(definitions, status, state["reason"], state["reason_under"], version)
+    return found
