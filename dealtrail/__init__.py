@@ -4,9 +4,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dealtrail.domain.assignment import Assigned
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.closing_report import ClosingReport
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
+    "dealtrail.domain.assignment": ("Assigned",),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.closing_report": ("ClosingReport",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
@@ -39,6 +43,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Assigned",
+    "ClosingReport",
     "Conflict",
     "ConformanceReport",
     "DealView",

@@ -23,8 +23,8 @@ class Shorthand(ABC):
     ) -> Recorded:
         """Define a new pipeline by its stages, or as a template says.
 
-        Optional: name, entry, back, skip, reasons, at, by, id. What is given beside a template stands in the place of
-        its own. Errors: also unknown_template.
+        Optional: name, entry, back, skip, reasons, assignment, at, by, id. What is given beside a template stands in
+        the place of its own. Errors: also unknown_template.
         """
         given = {"stages": stages}
         if template is not None:
@@ -36,7 +36,7 @@ class Shorthand(ABC):
     def redefine_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
         """Record the next definition of a pipeline.
 
-        Optional: moves, entry, back, skip, reasons, reason_moves, at, by, id, expected_version.
+        Optional: moves, entry, back, skip, reasons, reason_moves, assignment, at, by, id, expected_version.
         """
         return self.record({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
 

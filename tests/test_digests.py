@@ -31,7 +31,8 @@ from given import (
 )
 
 from dealtrail import Draft, Trail
-from dealtrail.domain.definitions import Rule, Stage
+from dealtrail.domain.conditions import Rule
+from dealtrail.domain.definitions import Stage
 
 BIG = {"field": "value", "op": "ge", "value": "1000"}
 DRAFT = Draft(

@@ -29,7 +29,7 @@ WEIGHTS = {
     "change_value": 2,
     "assign_deal": 1,
     "set_attributes": 1,
-    "change_expected_close": 1,
+    "change_expected_close": 3,
     "complete_action": 5,
     "log_activity": 1,
     "win_deal": 3,
@@ -67,6 +67,24 @@ def condition(rnd: Random) -> dict[str, Any]:
             {"field": rnd.choice(["attributes.seg", "attributes.n"]), "op": op, "value": rnd.choice(["x", 1, True])},
         ]
     )
+
+
+def assignment(rnd: Random) -> dict[str, Any] | None:
+    """Who gets deals without owner: nobody, one group, or groups by rules; now and then one that is refused."""
+
+    def group() -> dict[str, Any]:
+        owners = [{"owner": name} for name in rnd.sample(["anna", "bob", "carl"], rnd.randint(1, 3))]
+        for member in owners:
+            member |= rnd.choice([{}, {}, {"weight": rnd.choice([1, 2, 7])}, {"paused": rnd.random() < 0.7}])
+        return {"rule": rnd.choice(["round_robin", "least_open_deals"]), "owners": owners}
+
+    if rnd.random() < 0.3:
+        return None
+    if rnd.random() < 0.5:
+        return group()
+    rules = [{"when": condition(rnd), "to": rnd.choice("gh")} for _ in range(rnd.randint(0, 2))]
+    last = rnd.choice("gggghhhhi")
+    return {"groups": {"g": group(), "h": group()}, "choose": [*rules, {"to": last}] if rules else last}
 
 
 def stage_list(rnd: Random) -> list[dict[str, Any]]:
@@ -148,6 +166,8 @@ class Engine(RuleBasedStateMachine):
         self.reasons: dict[str, list[dict[str, Any]]] = {}
         self.lost: dict[str, int] = {}
         self.versions: dict[str, int] = {}
+        self.assignments: dict[str, Any] = {}
+        self.leads: list[str] = []
         self.used = [START]
         self.questions = 0
 
@@ -163,7 +183,9 @@ class Engine(RuleBasedStateMachine):
             more = limits(rnd, self.stages[key][0]) | reasons(rnd, [])
             self.reasons[key] = [more["reasons"]]
             given = {"action": "define_pipeline", "pipeline": key, "stages": stages}
+            more["assignment"] = self.assignments[key] = assignment(rnd)
             if isinstance(self.both([given | more]), str):
+                self.assignments[key] = None
                 self.both([given])
                 self.reasons[key] = [{}]
         self.several(rnd, 25)
@@ -198,10 +220,12 @@ class Engine(RuleBasedStateMachine):
         """An action on one of a few deals: on one that is there, mostly, and with a stage that its pipeline has."""
         deal = rnd.choice(DEALS)
         there = [name for name in DEALS if name in self.versions]
-        if deal not in there and rnd.random() < 0.8:
+        if self.leads and rnd.random() < 0.3:
+            deal, there = "", self.leads
+        if deal in DEALS and deal not in there and rnd.random() < 0.8:
             name = "open_deal"
         else:
-            deal = rnd.choice(there) if there and rnd.random() < 0.98 else deal
+            deal = rnd.choice(there) if there and (not deal or rnd.random() < 0.98) else deal
             name = rnd.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         action: dict[str, Any] = {"action": name, "deal": deal, **self.at(rnd)}
         match name:
@@ -210,6 +234,7 @@ class Engine(RuleBasedStateMachine):
                 action |= {"pipeline": pipeline, "value": value(rnd), "owner": rnd.choice(OWNERS)}
                 action |= {"stage": self.stage(rnd, pipeline, optional=True), "attributes": attributes(rnd)}
                 action |= {"source": rnd.choice(["web", "fair", None])}
+                action |= {"expected_close": rnd.choice([None, "2026-03-31", "2026-03-02"])}
             case "move_deal":
                 action["stage"] = self.stage(rnd, rnd.choice("ppq"))
             case "change_value":
@@ -219,7 +244,8 @@ class Engine(RuleBasedStateMachine):
             case "set_attributes":
                 action["attributes"] = attributes(rnd)
             case "change_expected_close":
-                action["expected_close"] = rnd.choice([None, "2026-03-01", "2026-03-03", "2026-05-01"])
+                dates = [None, "2026-03-01", "2026-03-03", "2026-05-01", "2026-02-27", "2026-03-20"]
+                action["expected_close"] = rnd.choice(dates)
             case "complete_action":
                 action["key"] = rnd.choice(["call", "demo"])
             case "log_activity":
@@ -257,6 +283,7 @@ class Engine(RuleBasedStateMachine):
         return rnd.choice(
             [
                 {"value": value(rnd)},
+                {"expected_close": rnd.choice([None, "2026-04-01", "2026-03-03"])},
                 {"stage": self.stage(rnd, "p")},
                 {"stage": None},
                 {"owner": rnd.choice(OWNERS)},
@@ -308,6 +335,24 @@ class Engine(RuleBasedStateMachine):
         self.clock += timedelta(minutes=7)
         self.noted(self.both([self.action(rnd) for _ in range(size)]))
 
+    @rule(seed=seeds, size=st.integers(1, 4), together=st.booleans())
+    @precondition(lambda self: len(self.leads) < 16)
+    def lead(self, seed: int, size: int, together: bool) -> None:
+        """New deals without owner, one by one or as a batch."""
+        rnd = Random(seed)
+        self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600]))
+        pipeline, opened = rnd.choice("ppq"), []
+        for _ in range(size):
+            name = f"L{len(self.leads) + len(opened) + 1}"
+            facts = {"value": value(rnd), "attributes": attributes(rnd), "source": rnd.choice(["web", None])}
+            opened.append({"action": "open_deal", "deal": name, "pipeline": pipeline} | facts)
+        opened[0] |= self.at(rnd)
+        for batch in [opened] if together else [[one] for one in opened]:
+            found = self.both(batch)
+            self.noted(found)
+            if isinstance(found, list):
+                self.leads += [one["deal"] for one in batch]
+
     @rule(seed=seeds, minutes=st.integers(0, 3000))
     @precondition(lambda self: sum(map(len, self.stages.values())) < 7)
     def redefine(self, seed: int, minutes: int) -> None:
@@ -317,11 +362,14 @@ class Engine(RuleBasedStateMachine):
         after = [stage["key"] for stage in stages]
         named = moves(rnd, self.stages[key][-1], after)
         more = limits(rnd, after) | reasons(rnd, self.reasons[key])
+        # Mostly the same as before, so that counting goes on from version to version.
+        more["assignment"] = self.assignments[key] if rnd.random() < 0.6 else assignment(rnd)
         action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named, **more}
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
             self.reasons[key].append(more["reasons"])
+            self.assignments[key] = more["assignment"]
 
     def moments(self, rnd: Random) -> dict[str, Any]:
         def moment() -> Any:
@@ -345,6 +393,7 @@ class Engine(RuleBasedStateMachine):
             after = [stage["key"] for stage in stages]
             definition = {"stages": stages, "moves": moves(rnd, self.stages[key][-1], after)}
             definition |= limits(rnd, after, most=0.3) | reasons(rnd, self.reasons[key])
+            definition["assignment"] = assignment(rnd)
         where = {rnd.choice(FIELDS): rnd.choice(["anna", "x", 1, None, "EUR", "web"])} if rnd.random() < 0.2 else {}
         return self.moments(rnd) | {
             "definition": definition,
@@ -367,7 +416,7 @@ class Engine(RuleBasedStateMachine):
             return
         again = getattr(self.trail, kind)(key, **question)
         assert again.digest == found.digest
-        if kind in ("conformance", "next_actions"):
+        if kind in ("conformance", "next_actions", "closing_report"):
             return
         stage = rnd.choice([None, *(row.stage for row in found.stages)])
         if kind == "pipeline_report":
@@ -393,6 +442,8 @@ class Engine(RuleBasedStateMachine):
             key = rnd.choice("ppq")
             self.same_report("pipeline_report", key, self.asked(rnd, key), rnd)
             key = rnd.choice("ppq")
+            self.same_report("closing_report", key, self.asked(rnd, key), rnd)
+            key = rnd.choice("ppq")
             cohort = rnd.choice(["2026-03", "2026-W10", "2026-03-01", "2026-03-02..2026-03-05", "2026", "2026"])
             within = rnd.choice([None, None, 0, 1, 3])
             self.same_report("funnel_report", key, self.asked(rnd, key) | {"cohort": cohort, "within": within}, rnd)
@@ -408,7 +459,7 @@ class Engine(RuleBasedStateMachine):
         self.same_deal(rnd)
 
     def same_deal(self, rnd: Random) -> None:
-        deal, moments = rnd.choice(DEALS), self.moments(rnd)
+        deal, moments = rnd.choice([*DEALS, *self.leads]), self.moments(rnd)
         try:
             view = self.trail.deal(deal, **moments)
         except DealtrailError as refusal:
@@ -424,6 +475,10 @@ class Engine(RuleBasedStateMachine):
             assert view is None
             return
         assert view is not None
+        opening = [one for one in self.trail.history(deal) if one.event == "deal_opened"][-1]
+        given = plain(opening.data.get("assigned"))
+        told = self.model.assigned(deal)
+        assert told == (None if given is None else {name: given[name] for name in told})
         found = {name: getattr(view, name) for name in expected}
         found["value"] = view.value and (view.value.amount, view.value.currency)
         assert found == expected

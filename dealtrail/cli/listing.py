@@ -191,9 +191,10 @@ def definitions(name: str, kind: str, tz: str, **at: Any) -> None:
 
 def _definitions(found: "list[DefinitionView]", kind: str, tz: str) -> None:
     def table() -> Any:
-        from dealtrail.cli.deal_tables import definitions_table, reasons_told
+        from dealtrail.cli.deal_tables import assignments_table, definitions_table, reasons_told
 
-        return [definitions_table(found, tz), *reasons_told(found)]
+        given = [view for view in found if view.assignment is not None]
+        return [definitions_table(found, tz), *reasons_told(found), *([assignments_table(given)] if given else [])]
 
     answer(kind, found, table, lambda: _stages(found), ("pipeline", "version", "in_force", "occurred_at", "stage"))
 

@@ -93,6 +93,9 @@ def define(
     actions = [{key = "first-call", name = "First call", required = true}]
     [reasons]
     lost = ["Price", "Timing"]
+    [assignment]
+    rule = "round_robin"
+    owners = [{owner = "anna", weight = 2}, {owner = "ben"}, {owner = "carl", paused = true}]
     """
     if (definition is None) == (template is None):
         raise click.UsageError("give the FILE of a definition, or --template NAME")
@@ -119,8 +122,8 @@ def redefine(
 ) -> None:
     """Redefine a pipeline from a JSON or TOML file.
 
-    The file holds the stages and moves of the next version. Every stage that goes needs a move, to a stage or
-    by rules that are tried in order:
+    The file holds the stages, moves and assignment of the next version. Every stage that goes needs a move, to a
+    stage or by rules that are tried in order:
 
     \b
     [moves]

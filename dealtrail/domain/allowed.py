@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.domain.texts import unique
 
 Kind = Literal["entry", "back", "skip"]
 KINDS: tuple[Kind, ...] = ("entry", "back", "skip")
@@ -55,7 +56,5 @@ def _parse(given: object, field: str) -> tuple[str, ...] | None:
         return None
     if not isinstance(given, list | tuple) or not all(isinstance(key, str) for key in given):
         raise error("invalid_field", field, why='give "any", or a list of stage keys')
-    for place, key in enumerate(given):
-        if key in given[:place]:
-            raise error("duplicate_key", field, given=key)
+    unique(given, field)
     return tuple(given)

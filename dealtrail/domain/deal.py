@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from dealtrail.domain.definitions import Attributes, Basis, Definition, Pipeline, Scalar
+from dealtrail.domain.conditions import Attributes, Basis, Scalar
+from dealtrail.domain.definitions import Definition
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -28,6 +29,7 @@ from dealtrail.domain.events import (
     ValueChanged,
 )
 from dealtrail.domain.money import Money
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.times import Instant, moment
 
 Status = Literal["open", "won", "lost", "disqualified", "merged"]

@@ -1,6 +1,7 @@
 """Deciding: an action, and what is known when its turn comes, become entries of the log, or a refusal."""
 
 from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -31,6 +32,8 @@ from dealtrail.domain.actions import (
     personal_part,
     request_digest,
 )
+from dealtrail.domain.assignment import Had, assigned, group_for
+from dealtrail.domain.conditions import Basis, parse_moves
 from dealtrail.domain.deal import (
     Deal,
     Pipelines,
@@ -44,7 +47,7 @@ from dealtrail.domain.deal import (
     read,
     timeline,
 )
-from dealtrail.domain.definitions import Definition, Pipeline, parse_moves, parse_stages
+from dealtrail.domain.definitions import Definition, parse_stages
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -69,6 +72,7 @@ from dealtrail.domain.events import (
     StageEntered,
     ValueChanged,
 )
+from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.domain.reasons import check_reason
 from dealtrail.domain.terms import parse_terms
 from dealtrail.domain.times import Instant, instant, moment
@@ -105,6 +109,14 @@ class Known(Protocol):
 
     def recorded(self, stream: str, id: str) -> Entry | None:
         """The entry that an action of that idempotency key left in a stream."""
+        ...
+
+    def had(self, pipeline: str, group: str, since: int) -> Mapping[str, Had]:
+        """What each owner had of a group before; the leads that count are those since that version."""
+        ...
+
+    def open_deals(self, pipeline: str, owners: Iterable[str]) -> Mapping[str, int]:
+        """How many open deals each of these owners has in a pipeline."""
         ...
 
 
@@ -160,18 +172,6 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     return [entry]
 
 
-def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
-    """A pipeline after one more entry of its stream."""
-    event = entry.event
-    coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
-    if isinstance(event, PipelineDefined):
-        key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.said),))
-    assert pipeline is not None  # noqa: S101
-    assert isinstance(event, PipelineRedefined)  # noqa: S101
-    return pipeline.followed_by(Definition(*coordinates, event.stages, event.moves, **event.said))
-
-
 def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
     if isinstance(action, OpenDeal):
         return _open(action, known, turn)
@@ -204,7 +204,22 @@ def _open(action: OpenDeal, known: Known, turn: Turn) -> list[Entry]:
         raise error("deal_exists", "deal", deal=name)
     _expect(action, 0)
     at = _occurred_at(action, turn)
-    return [_entry(stream, 1, turn, at, _opening(action, name, known, at), action)]
+    event = _opening(action, name, known, at)
+    return [_entry(stream, 1, turn, at, event if event.owner else _distributed(event, known), action)]
+
+
+def _distributed(event: DealOpened, known: Known) -> DealOpened:
+    """An opening without owner, with the one whom the definition that it names gives it to, if that says anything."""
+    pipeline = known.pipelines[event.pipeline]
+    assignment = pipeline.version(event.definition).assignment
+    if assignment is None:
+        return event
+    key, when = group_for(assignment, Basis(event.value, None, event.source, event.attributes))
+    group, since = assignment.groups[key], pipeline.counted_since(event.definition, key)
+    of_rule = group.rule == "least_open_deals"
+    open_deals = known.open_deals(pipeline.key, [one.owner for one in group.owners]) if of_rule else {}
+    owner, why = assigned((key, group, when), since, known.had(pipeline.key, key, since), open_deals)
+    return msgspec.structs.replace(event, owner=owner, assigned=why)
 
 
 def _retract(action: Retract, deal: Deal, known: Known, turn: Turn, at: Instant) -> list[Entry]:
@@ -242,6 +257,8 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     others = tuple(place for place in deal.placed if place.entry.version != action.version)
     if isinstance(changed, OpenDeal):
         event: DealEvent = _opening(changed, deal.id, known, at)
+        if isinstance(old.event, DealOpened) and "owner" not in action.changes:
+            event = msgspec.structs.replace(event, assigned=old.event.assigned)
     else:
         before = _before(others, at, root)
         if before:  # what comes earlier must hold without the old event before the new one is judged after it

@@ -1,8 +1,9 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional: None, and left out of the stored bytes, where it says nothing. A changed meaning needs a
-new version of the tag and an upcaster in the store's mapper.
+A new field must be optional, None by default, and left out where it is None (`omit_defaults`), so that the bytes of an
+event that has it not stay what they were; a changed meaning needs a new version of the tag and an upcaster in the
+store's mapper.
 """
 
 from collections.abc import Mapping
@@ -11,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
+from dealtrail.domain.assignment import Assigned
+from dealtrail.domain.conditions import Attributes, Move, Scalar
+from dealtrail.domain.definitions import Stage
 from dealtrail.domain.money import Money
 from dealtrail.domain.terms import Terms
 from dealtrail.domain.times import Instant
 
 
-class DealOpened(msgspec.Struct, frozen=True):
+class DealOpened(msgspec.Struct, frozen=True, omit_defaults=True):
     """A deal was opened into a stage."""
 
     pipeline: str
@@ -29,6 +32,7 @@ class DealOpened(msgspec.Struct, frozen=True):
     source: str | None
     expected_close: date | None
     attributes: Attributes
+    assigned: Assigned | None = None
 
 
 class StageEntered(msgspec.Struct, frozen=True):

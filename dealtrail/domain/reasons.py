@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dealtrail.domain.errors import DealtrailError, error, nearest
-from dealtrail.domain.texts import Word, shaped
+from dealtrail.domain.texts import Word, shaped, unique
 
 # The outcomes that may have a reason; each has a list, and moves, of its own.
 REASONED = ("lost", "disqualified")
@@ -41,9 +41,7 @@ def parse_reasons(given: object) -> Reasons:
         if not isinstance(listed, list | tuple) or not 1 <= len(listed) <= 100:
             raise error("invalid_field", where, why="give a list of 1 to 100 reasons, or leave it out to allow any")
         found[outcome] = shaped(listed, tuple[Word, ...], where)
-        for place, reason in enumerate(found[outcome]):
-            if reason in found[outcome][:place]:
-                raise error("duplicate_key", where, given=reason)
+        unique(found[outcome], where)
     return found
 
 

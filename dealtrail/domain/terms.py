@@ -4,14 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from dealtrail.domain.allowed import Allowed, parse_allowed
+from dealtrail.domain.assignment import Assignment, parse_assignment
 from dealtrail.domain.reasons import ReasonMoves, Reasons, parse_reason_moves, parse_reasons
 
 
 class Terms(Allowed, frozen=True, kw_only=True):
-    """The moves that a definition allows, the reasons that it lists, and what became of those of the one before."""
+    """Which moves a definition allows, which reasons it lists, what became of old ones, and who gets new leads."""
 
     reasons: Reasons | None = None
     reason_moves: ReasonMoves | None = None
+    assignment: Assignment | None = None
 
     def listed(self, outcome: str) -> tuple[str, ...] | None:
         """The reasons that it lists for an outcome; None where it may have any."""
@@ -37,4 +39,5 @@ def parse_terms(given: Any) -> Terms:
         **parse_allowed(given),
         reasons=parse_reasons(given.reasons) or None,
         reason_moves=parse_reason_moves(getattr(given, "reason_moves", None)) or None,
+        assignment=parse_assignment(given.assignment),
     )

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from dealtrail.domain.conditions import Basis
 from dealtrail.domain.deal import Placed, State, evolve, timeline
-from dealtrail.domain.definitions import Basis
 from dealtrail.domain.events import (
     DealDisqualified,
     DealLost,

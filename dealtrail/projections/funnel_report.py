@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error
 from dealtrail.domain.periods import parse_period
 from dealtrail.domain.reasons import REASONED

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Basis, Scalar
+from dealtrail.domain.conditions import Basis, Scalar
 from dealtrail.domain.reasons import REASONED, read_reason
 from dealtrail.domain.times import Instant
 from dealtrail.projections.fold import Mark

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dealtrail.domain.definitions import Pipeline
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.times import moment
 from dealtrail.projections.question import When
 
@@ -25,6 +25,7 @@ class DefinitionView(msgspec.Struct, frozen=True, kw_only=True):
     skip: list[str] | Literal["any"] = "any"
     reasons: dict[str, list[str]] = {}
     reason_moves: dict[str, dict[str, str]] = {}
+    assignment: dict[str, Any] | None = None
     in_force: bool
 
 

@@ -7,19 +7,10 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import (
-    Attributes,
-    Basis,
-    Definition,
-    Move,
-    Pipeline,
-    Scalar,
-    Stage,
-    kind,
-    parse_moves,
-    parse_stages,
-)
+from dealtrail.domain.conditions import Attributes, Basis, Move, Scalar, kind, parse_moves
+from dealtrail.domain.definitions import Definition, Stage, parse_stages
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.terms import Terms, parse_terms
 from dealtrail.domain.texts import is_text
 from dealtrail.domain.times import Instant, parse_moment, zone
@@ -43,6 +34,7 @@ class Draft(msgspec.Struct, frozen=True, omit_defaults=True):
     skip: Any = None
     reasons: Any = None
     reason_moves: Any = None
+    assignment: Any = None
 
 
 class When(msgspec.Struct, frozen=True):

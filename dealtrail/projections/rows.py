@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from dealtrail.domain.conditions import Attributes, Basis, Scalar
 from dealtrail.domain.deal import State, Visit
-from dealtrail.domain.definitions import Attributes, Basis, Scalar
 from dealtrail.domain.money import Money, millionths
 from dealtrail.domain.times import Instant
 from dealtrail.projections.fold import FOREVER, Folding, Mark, Path, Period

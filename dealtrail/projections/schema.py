@@ -66,10 +66,8 @@ _KEYS: dict[str, str | tuple[str, ...]] = {
 
 # What tells whether a read model was made by the very code that reads it: the fold, and what it folds with.
 _MADE_BY = (
-    (
-        "dealtrail.domain",
-        ("deal.py", "events.py", "definitions.py", "terms.py", "allowed.py", "money.py", "reasons.py"),
-    ),
+    ("dealtrail.domain", ("deal.py", "events.py", "money.py", "pipelines.py", "definitions.py", "conditions.py")),
+    ("dealtrail.domain", ("terms.py", "allowed.py", "reasons.py", "assignment.py")),
     ("dealtrail.projections", ("fold.py", "rows.py", "schema.py", "writing.py")),
 )
 

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.decide import redefined
-from dealtrail.domain.definitions import Pipeline
 from dealtrail.domain.events import Entry
+from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.projections.fold import FOREVER, Folding, Mark, Path, PersonalPoint
 from dealtrail.projections.rows import (
     Cell,

@@ -10,6 +10,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 FOREVER = datetime.max.replace(tzinfo=UTC)  # as a known_at: everything recorded so far
@@ -340,9 +341,9 @@ def check_condition(condition):
 
 
 def definition_of(action):
-    """The parts of a definition that an action or a draft gives; what it leaves out is empty, or any for a limit."""
+    """The parts of a definition that an action or a draft gives; what it leaves out is empty or None."""
     more = {name: action.get(name) or {} for name in ("moves", "reasons", "reason_moves")}
-    return {"stages": action["stages"], **more, **{name: action.get(name) for name in LIMITS}}
+    return {"stages": action["stages"], **more, **{name: action.get(name) for name in (*LIMITS, "assignment")}}
 
 
 def check_limits_shape(definition):
@@ -385,6 +386,42 @@ def check_moves(before, after):
     for move in moves.values():
         targets = [move] if isinstance(move, str) else [rule["to"] for rule in move]
         refuse_if(set(targets) - set(keys_of(after)), "unknown_stage")
+
+
+def groups_of(assignment):
+    """The groups of an assignment by key; one that is itself a group has that one, called `all`."""
+    return assignment.get("groups", {"all": assignment})
+
+
+def check_assignment(assignment):
+    """The shape of an assignment: groups with owners who are not all paused, and rules that choose among them."""
+    if assignment is None:
+        return
+    groups = groups_of(assignment)
+    refuse_if(("groups" in assignment) != ("choose" in assignment), "invalid_assignment")
+    refuse_if("groups" in assignment and ("rule" in assignment or "owners" in assignment), "invalid_assignment")
+    for key, group in groups.items():
+        check_key(key)
+        refuse_if(group["rule"] not in ("round_robin", "least_open_deals"), "invalid_field")
+        names = [member["owner"] for member in group["owners"]]
+        refuse_if(len(set(names)) != len(names), "duplicate_key")
+        refuse_if(all(member.get("paused") for member in group["owners"]), "nobody_to_assign")
+    if "groups" in assignment:
+        choose = assignment["choose"]
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        unconditional = [rule.get("when") is None for rule in rules]
+        refuse_if(unconditional != [False] * (len(rules) - 1) + [True], "invalid_assignment")
+        for rule in rules[:-1]:
+            check_condition(rule["when"])
+        refuse_if(any(rule["to"] not in groups for rule in rules), "unknown_group")
+
+
+def settled(group):
+    """A group with its defaults filled in, so that two of one meaning are equal; None stays None."""
+    if group is None:
+        return None
+    members = [(one["owner"], one.get("weight") or 1, bool(one.get("paused"))) for one in group["owners"]]
+    return group["rule"], members
 
 
 def read_stage(definitions, stage, recorded_under, version, facts):
@@ -611,6 +648,68 @@ def funnel_row(deals, index):
     return row
 
 
+def closing_tables(deals, definition):
+    """The months, stages and total of a closing report over these deals."""
+
+    def worth(some):
+        return {
+            "value": sums(some, lambda deal: 1),
+            "weighted_value": sums(
+                some, lambda deal: Fraction(str(stage_of(definition, deal["stage"])["probability"]))
+            ),
+        }
+
+    def month_of(deal):
+        return deal["expected_close"] and deal["expected_close"].isoformat()[:7]
+
+    months = [
+        {
+            "month": month,
+            "deals": len(some := [deal for deal in deals if month_of(deal) == month]),
+            **worth(some),
+            "overdue": sum(deal["days_over"] > 0 for deal in some),
+        }
+        for month in sorted({month_of(deal) for deal in deals}, key=rank)
+    ]
+    stages = [
+        {**slippage([deal for deal in deals if deal["stage"] == one["key"]]), "stage": one["key"], "name": one["name"]}
+        for one in definition["stages"]
+    ]
+    return {"months": months, "stages": stages, "total": {**slippage(deals), **worth(deals)}}
+
+
+def slippage(deals):
+    """How often and by how many days the dates of deals were moved to later or to earlier ones."""
+    moves = [move for deal in deals for move in deal["moves"]]
+    slips = [Fraction((deal["dates"][-1] - deal["dates"][0]).days) for deal in deals if deal["dates"]]
+    return {
+        "deals": len(deals),
+        "dated": len(slips),
+        "overdue": sum(deal["days_over"] > 0 for deal in deals),
+        "pushed": sum(any(move > 0 for move in deal["moves"]) for deal in deals),
+        "pushes": sum(move > 0 for move in moves),
+        "days_pushed": sum(move for move in moves if move > 0),
+        "pulled": sum(any(move < 0 for move in deal["moves"]) for deal in deals),
+        "pulls": sum(move < 0 for move in moves),
+        "days_pulled": -sum(move for move in moves if move < 0),
+        "median_days_slipped": rounded(percentile(slips, Fraction(1, 2)), 2),
+    }
+
+
+def closing_deal(deal):
+    """A deal as a closing report lists it."""
+    moved = slippage([deal])
+    return {
+        "deal": deal["id"],
+        "owner": deal["facts"]["owner"],
+        "stage": deal["stage"],
+        "expected_close": deal["expected_close"],
+        "days_over": deal["days_over"],
+        "first_expected_close": deal["dates"][0],
+        **{name: moved[name] for name in ("pushes", "days_pushed", "pulls", "days_pulled")},
+    }
+
+
 def days_to_pass(path, index):
     """Days from first entering the stage to first being beyond it afterwards; None if either is wanting."""
     entered_at = None
@@ -758,6 +857,7 @@ class Model:
             check_moves_shape(action.get("moves") or {})
             check_limits_shape(action)
             check_reasons_shape(action.get("reasons") or {}, action.get("reason_moves") or {})
+            check_assignment(action.get("assignment"))
         else:
             # An opening without a deal id takes its idempotency key for one.
             scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
@@ -781,6 +881,8 @@ class Model:
             fields = {name: action[name] for name in FIELDS[kind] if action.get(name) is not None}
             event = self._append(scope, kind, given_at or recorded_at, recorded_at, fields)
             self._judge_timeline(scope[1], event)
+            if kind == "open_deal" and "owner" not in fields:
+                self._distribute(event)
         return self._result(scope, action)
 
     def _seen(self, scope, action):
@@ -819,6 +921,7 @@ class Model:
             "fields": copy.deepcopy(fields),
             "pipeline": None,
             "definition": None,
+            "assigned": None,
         }
         self.events.append(event)
         return event
@@ -866,7 +969,77 @@ class Model:
         self._append(scope, "retract", recorded_at, recorded_at, {"version": old["version"]})
         at = given_at or old["occurred_at"]
         event = self._append(scope, old["kind"], at, recorded_at, fields, old["root"])
+        if "owner" not in action:
+            event["assigned"] = old["assigned"]  # an owner that nobody corrected is still the one who was given
         self._judge_timeline(scope[1], event)
+
+    # --- The distribution of leads -------------------------------------------------------------------
+
+    def _distribute(self, event):
+        """Give a deal that was just opened without owner the one whose turn it is, by the definition in force."""
+        definitions = self._definitions(event["pipeline"], FOREVER)
+        version = event["definition"]
+        assignment = definitions[version - 1]["assignment"]
+        if assignment is None:
+            return
+        key, condition = self._group_for(assignment, fold([event])["facts"])
+        group = groups_of(assignment)[key]
+        since = version
+        while since > 1:
+            before = definitions[since - 2]["assignment"]
+            if before is None or settled(groups_of(before).get(key)) != settled(group):
+                break
+            since -= 1
+        given = self._given(event["pipeline"], key)
+        counted = [one["fields"]["owner"] for one in given if one["assigned"]["since"] == since]
+        owner = self._whose_turn(event["pipeline"], group, counted, [one["fields"]["owner"] for one in given])
+        event["fields"]["owner"] = owner
+        event["assigned"] = {
+            "group": key,
+            "when": condition,
+            "rule": group["rule"],
+            "since": since,
+            "number": counted.count(owner) + 1,
+            "of": len(counted) + 1,
+        }
+
+    def _group_for(self, assignment, facts):
+        """The group that the first rule which holds leads to, and the condition of that rule."""
+        choose = assignment.get("choose", "all")
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        return next((r["to"], r.get("when")) for r in rules if r.get("when") is None or holds(r["when"], facts))
+
+    def _given(self, pipeline, key):
+        """The openings that a group of a pipeline was given, in the order of the log, amended since or not."""
+        return [
+            event
+            for event in self.events
+            if event["assigned"] and event["root"] == event["position"]
+            if event["pipeline"] == pipeline and event["assigned"]["group"] == key
+        ]
+
+    def _whose_turn(self, pipeline, group, counted, ever):
+        """The owner of a group whose turn it is; `counted` and `ever` are owners of leads, the latest last."""
+        weights = {m["owner"]: m.get("weight") or 1 for m in group["owners"] if not m.get("paused")}
+        had = {owner: counted.count(owner) for owner in weights}
+        if group["rule"] == "least_open_deals":
+            states = [fold(self._timeline(deal, FOREVER)) for deal in self._deals()]
+            there = [s for s in states if s["status"] == "open" and s["pipeline"] == pipeline]
+            had = {owner: sum(s["facts"]["owner"] == owner for s in there) for owner in weights}
+            candidates = list(weights)
+        else:
+            total = sum(had.values()) + 1
+            candidates = [o for o in weights if Fraction(had[o]) < Fraction(total * weights[o], sum(weights.values()))]
+
+        def waited(owner):
+            return ever[::-1].index(owner) if owner in ever else len(ever)
+
+        # min() takes the first of equals, and `candidates` has the order of the list.
+        return min(candidates, key=lambda owner: (Fraction(had[owner] + 1, weights[owner]), -waited(owner)))
+
+    def assigned(self, deal):
+        """By which rule a deal got its owner when it was opened, as the newest event of its opening says; or None."""
+        return [event for event in self._events_of(("deal", deal)) if event["kind"] == "open_deal"][-1]["assigned"]
 
     # --- The rules on a timeline ---------------------------------------------------------------------
 
@@ -1019,6 +1192,7 @@ class Model:
             check_moves_shape(draft["moves"])
             check_limits_shape(draft)
             check_reasons_shape(draft["reasons"], draft["reason_moves"])
+            check_assignment(draft["assignment"])
             check_moves(known[-1], draft)
             check_limits(draft)
             check_reason_moves(known, draft)
@@ -1079,6 +1253,67 @@ class Model:
                 )
         report = self._heading(pipeline, as_of, known_at, version, draft)
         return fill(report, pipeline_table, deals, definitions[version - 1], group_by)
+
+    def closing_report(
+        self,
+        pipeline,
+        *,
+        clock,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        group_by=(),
+        where=None,
+        tz="UTC",
+    ):
+        """When the open deals of a pipeline at (T, K) should close, and how often their dates were moved."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        today = as_of.astimezone(zone(tz)).date()
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if matches(state["facts"], where):
+                dates = self._dates(deal, as_of, known_at)
+                expected = parsed(state["expected_close"])
+                deals.append(
+                    {
+                        "id": deal,
+                        "facts": state["facts"],
+                        "stage": visits_under(state, pipeline, definitions, version)[-1]["stage"],
+                        "expected_close": expected,
+                        "days_over": max(0, (today - (expected or today)).days),
+                        "dates": dates,
+                        "moves": [(after - before).days for before, after in pairwise(dates)],
+                    }
+                )
+        deals.sort(key=lambda deal: (-deal["days_over"], deal["id"]))
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(closing_tables(deals, definitions[version - 1]))
+        report["deals"] = [closing_deal(deal) for deal in deals if deal["days_over"] or deal["moves"]]
+        report["groups"] = [] if group_by else None
+        groups = []
+        for group in sorted((group_of(deal, group_by) for deal in deals), key=group_rank) if group_by else []:
+            if not groups or group_rank(groups[-1]) != group_rank(group):
+                groups.append(group)
+        for group in groups:
+            members = [deal for deal in deals if group_rank(group_of(deal, group_by)) == group_rank(group)]
+            report["groups"].append({"group": group, **closing_tables(members, definitions[version - 1])})
+        return report
+
+    def _dates(self, deal, as_of, known_at):
+        """The expected closes that a deal had by (T, K), each once in a row; of events at one moment the last shows."""
+        timeline = [event for event in self._timeline(deal, known_at) if event["occurred_at"] <= as_of]
+        dates = []
+        for number, event in enumerate(timeline, 1):
+            if number == len(timeline) or timeline[number]["occurred_at"] != event["occurred_at"]:
+                expected = parsed(fold(timeline[:number])["expected_close"])
+                if expected is not None and expected != (dates[-1] if dates else None):
+                    dates.append(expected)
+        return dates
 
     def funnel_report(
         self,
