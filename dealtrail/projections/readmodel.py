@@ -5,27 +5,40 @@ a pointer; a file that others hold open is never replaced. The pointer is a smal
 one process rebuild at a time, and its commit is the switch.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from glob import escape, glob
 from threading import Lock
+from time import perf_counter
 
+import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
+from dealtrail.domain.times import moment
 from dealtrail.projections.schema import fingerprint, migrate
 from dealtrail.projections.writing import catch_up, fill, read_checkpoint
+from dealtrail.store import telemetry
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.log import Log
 from dealtrail.store.reading import Reading
 from dealtrail.store.recording import Progress
-
-logger = logging.getLogger("dealtrail")
+from dealtrail.store.telemetry import logger
 
 # A read model that is further behind than this, and than it is long, is faster made anew than caught up.
 _REBUILD_BEHIND = 50_000
+
+_NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """When the read model was last made anew, up to which position, and how long that took."""
+
+    at: datetime
+    position: int
+    seconds: float
 
 
 class ReadModel:
@@ -35,6 +48,8 @@ class ReadModel:
         self._log = log
         self._lock = Lock()
         self._point()
+        if not log.in_memory:
+            telemetry.watched.add(self)
 
     def _point(self) -> None:
         """Open the pointer, at no generation yet."""
@@ -73,6 +88,7 @@ class ReadModel:
 
     def close(self) -> None:
         """Close every connection."""
+        telemetry.watched.discard(self)
         self._pointer.close()
         if self._generation is not None:
             self._generation.close()
@@ -90,6 +106,48 @@ class ReadModel:
         with translated(self._path):
             generation = self._current()
             return 0 if generation is None else _checkpoint(generation)[1]
+
+    @property
+    def store(self) -> str:
+        """The path of the log."""
+        return self._log.path
+
+    def lag(self) -> tuple[int, float]:
+        """How many events are not folded yet, and for how many seconds the oldest of them has been in the log."""
+        position = self.position()
+        with self._log.reading() as reading:
+            behind = max(0, reading.head().position - position)
+            oldest = reading.following(position, 1) if behind else []
+        return behind, max(0, self._log.clock() - oldest[0].recorded_at) / 1_000_000 if oldest else 0.0
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that answers; 0 before the first."""
+        with translated(self._path):
+            self._current()
+        return self._number
+
+    def generations(self) -> list[int]:
+        """The numbers of the generations that have files: the one that answers, and older ones."""
+        if self._log.in_memory:
+            return [self._number] if self._number else []
+        folder, beginning = os.path.dirname(os.path.abspath(self._path)), os.path.basename(self._path) + "-"
+        ends = [name.removeprefix(beginning) for name in os.listdir(folder) if name.startswith(beginning)]
+        return sorted(int(end) for end in ends if end.isdecimal())
+
+    def note(self, name: str, value: msgspec.Struct) -> None:
+        """Keep a note beside the read model, in the place of the one of that name."""
+        with translated(self._path), self._pointer.transaction(commit=True) as c:
+            _write_note(c, name, value)
+
+    def notes(self) -> dict[str, bytes]:
+        """What was noted, as JSON by name. It is gone when the files of the read model are deleted."""
+        with translated(self._path), self._pointer.transaction(commit=False) as c:
+            c.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'")
+            if c.fetchone() is None:
+                return {}
+            c.execute("SELECT name, value FROM note")
+            return {name: value.encode() for name, value in c.fetchall()}
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log, in a new generation, then switch to it.
@@ -122,7 +180,8 @@ class ReadModel:
             if behind > max(_REBUILD_BEHIND, position):
                 logger.info("the read model is %d events behind; rebuilding it", behind)
                 return False
-            catch_up(c, reading, self._log.id, position)
+            with telemetry.Work("catch_up", self.store):
+                catch_up(c, reading, self._log.id, position)
         return True
 
     def _current(self) -> Datastore | None:
@@ -161,7 +220,8 @@ class ReadModel:
 
         Nothing is done where another process has put one in the place of generation `instead_of` meanwhile.
         """
-        with self._pointer.transaction(commit=True) as pointer:
+        with self._pointer.transaction(commit=True) as pointer, telemetry.Work("rebuild", self.store):
+            began = perf_counter()
             pointer.execute("SELECT number FROM generation")
             number = pointer.fetchone()[0]
             if instead_of not in (None, number):
@@ -172,6 +232,9 @@ class ReadModel:
                 fill(c, reading, self._log.id, progress)
             self._finish(generation)
             pointer.execute("UPDATE generation SET number = ?", (number,))
+            position, seconds = _checkpoint(generation)[1], round(perf_counter() - began, 3)
+            _write_note(pointer, "rebuilt", Rebuilt(moment(self._log.clock()), position, seconds))
+            logger.info("made generation %d of %s: %d events in %.1f s", number, self._path, position, seconds)
         with self._lock:
             self._generation, self._number = generation, number
             self._files = (self._files[0], inode(self._file(number)))
@@ -229,6 +292,11 @@ def _follows(reading: Reading, position: int, chain: str) -> bool:
             "the log differs at position %d from what its read model was made of; rebuilding the read model", position
         )
     return found == bytes.fromhex(chain)
+
+
+def _write_note(c: SQLiteCursor, name: str, value: msgspec.Struct) -> None:
+    c.execute(_NOTES)
+    c.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, msgspec.json.encode(value).decode()))
 
 
 def _checkpoint(generation: Datastore) -> tuple[str, int, str, str]:

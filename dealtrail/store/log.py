@@ -11,6 +11,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.times import Instant, instant
+from dealtrail.store import telemetry
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.ending import check_end
 from dealtrail.store.feed import Bell
@@ -48,6 +49,7 @@ class Log:
         self._end_checked = False
         self._unsynced = False
         self.bell = Bell()
+        telemetry.logger.info("opened %s: log %s", path, self.id)
 
     def _inspect(self, create: bool) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
@@ -89,6 +91,7 @@ class Log:
                 self.recorder._create_table(c)
                 known = uuid4().hex
                 c.execute("INSERT INTO log (id, format) VALUES (?, ?)", (known, FORMAT))
+                telemetry.logger.info("founded %s: log %s", self.path, known)
         return known
 
     def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
@@ -146,8 +149,9 @@ class Log:
         """
         self._must_be_there()
         self._must_be_sure()
-        with suppress(_Discarded):
+        with telemetry.Work("record", self.path, current=False) as work, suppress(_Discarded):
             with self._noticing_syncs(), translated(self.path), self._datastore.transaction(commit=True) as c:
+                work.waited()
                 self._must_be_there()  # the wait for the lock may have been long
                 self._must_be_sure()
                 if not self._end_checked:
@@ -157,6 +161,7 @@ class Log:
                 writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
                 # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
                 self._writing_cache = Cache()
+                before = writing.position
                 yield writing
                 if writing.discarded:
                     raise _Discarded
@@ -164,6 +169,7 @@ class Log:
             self._must_be_there()
             self._writing_cache = cache
             self.bell.ring()
+            telemetry.recorded(writing.position - before)
 
     @contextmanager
     def _noticing_syncs(self) -> Iterator[None]:
