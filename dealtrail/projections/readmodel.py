@@ -178,7 +178,7 @@ class ReadModel:
                 return False
             behind = reading.head().position - position
             if behind > max(_REBUILD_BEHIND, position):
-                logger.info("the read model is %d events behind; rebuilding it", behind)
+                logger.info("%s is %d events behind; rebuilding it", self._path, behind)
                 return False
             with telemetry.Work("catch_up", self.store):
                 catch_up(c, reading, self._log.id, position)
@@ -202,13 +202,13 @@ class ReadModel:
         try:
             log_id, position, chain, made_by = _checkpoint(generation)
             if log_id != self._log.id or made_by != fingerprint():
-                logger.warning("the read model was made by other code or of another log; rebuilding it")
+                logger.warning("%s was made by other code or of another log; rebuilding it", self._path)
             else:
                 with self._log.reading() as reading:
                     if _follows(reading, position, chain):
                         return generation
         except Exception as trouble:  # whatever is wrong with the file: it is a cache, and is made again
-            logger.warning("the read model cannot be read (%s); rebuilding it", trouble)
+            logger.warning("%s cannot be read (%s); rebuilding it", self._path, trouble)
         generation.close()
         return None
 

@@ -1,7 +1,7 @@
 """Telemetry: what a store does, told to `logging` and, where its API is installed, to OpenTelemetry.
 
-Without the API, or without a provider, a piece of work costs two looks at a clock. No id of a deal, no actor and no text
-goes into a span, a metric or a line: names of operations, codes of errors, counts, seconds and the path of the store.
+Without the API, or without a provider, a piece of work costs two looks at a clock. No deal, no actor and no text goes
+into a span or a metric: names of operations, codes of errors, counts, seconds and the path of the store.
 """
 
 import logging
