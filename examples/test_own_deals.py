@@ -71,7 +71,7 @@ def others(world):
         (41, on("merged-and-back", "merge_deal", into=names[world])),
         (42, on("merged-and-back", "retract", version=2, reason="by mistake")),
     ]
-    return script + [(90, on("handed-on", "log_activity", kind="call"))] * world
+    return script + [(90, on("handed-on", "win_deal"))] * world
 
 
 class World:
@@ -272,6 +272,7 @@ def test_an_owner_sees_all_that_is_hers(worlds):
     assert then.total.deals == 6  # A1, A2, handed-on and three that were not merged yet
     assert anna.deal("handed-on", as_of=day(11), known_at=day(11)).owner == "anna"
     assert [event.event for event in anna.history("taken-over")] == ["deal_opened", "deal_assigned"]
+    assert [event.event for event in anna.history("handed-on", known_at=day(19))] == ["deal_opened"]
     assert anna.deal("merged-within").merged_into == "A2"
     february = anna.funnel_report("b2b", cohort="2026-02", where={"owner": "anna"})
     assert (february.total.cohort, february.total.won) == (1, 1)
@@ -284,6 +285,7 @@ def test_an_owner_sees_all_that_is_hers(worlds):
         ("deal", ("handed-on",), {}),
         ("deal", ("handed-on",), {"as_of": day(11)}),  # as corrected in other hands
         ("history", ("handed-on",), {}),
+        ("history", ("taken-over",), {"known_at": day(11)}),
         ("deal", ("merged-away",), {}),
         ("history", ("merged-and-back",), {}),
         ("pipeline_report", ("b2b",), {"group_by": "owner"}),
