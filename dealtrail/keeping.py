@@ -6,10 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from dealtrail.asking import AskFeed, Asking, AskLastRecordedAt, AskRebuild, AskStatus
+from dealtrail.asking import AskFeed, AskHealth, Asking, AskLastRecordedAt, AskRebuild, AskStatus
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import moment
+from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
 from dealtrail.projections.status import Status, status
 from dealtrail.store.feed import feed
@@ -46,6 +47,14 @@ class Keeping(Asking):
         """How far the log and its read model are, which versions are at work, and how large the files are."""
         with self._asked(AskStatus()):
             return status(self._log, self._model)
+
+    def health(self, *, least_free_bytes: int = 100_000_000) -> Health:
+        """Whether the store can be read and written at this moment, in a few milliseconds; it waits for nobody.
+
+        Less free disk space than `least_free_bytes` is not `ok`. What is wrong with the files is told, not raised.
+        """
+        with self._asked(AskHealth()):
+            return health(self._log, self._model, least_free_bytes)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""

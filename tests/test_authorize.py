@@ -375,7 +375,7 @@ def test_closing_a_view_closes_nothing_and_closing_the_trail_closes_its_views(tr
 def test_one_who_acts_cannot_act_as_another(trail):
     assert code_of(trail.acting("anna").acting, "bram") == "forbidden"
     assert code_of(trail.acting, "") == "invalid_field"
-    assert code_of(trail.acting, None) == "invalid_field"
+    assert code_of(trail.acting, None) == "missing_field"
 
 
 def test_a_view_keeps_its_trail_open():

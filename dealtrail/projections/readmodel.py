@@ -30,13 +30,12 @@ from dealtrail.store.telemetry import logger
 # A read model that is further behind than this, and than it is long, is faster made anew than caught up.
 _REBUILD_BEHIND = 50_000
 
-_NOTES = "CREATE TABLE IF NOT EXISTS note (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)"
-
 
 class Rebuilt(msgspec.Struct, frozen=True):
-    """When the read model was last made anew, up to which position, and how long that took."""
+    """When the read model was last made anew, as which generation, up to which position, and how long that took."""
 
     at: datetime
+    generation: int
     position: int
     seconds: float
 
@@ -135,19 +134,20 @@ class ReadModel:
         ends = [name.removeprefix(beginning) for name in os.listdir(folder) if name.startswith(beginning)]
         return sorted(int(end) for end in ends if end.isdecimal())
 
-    def note(self, name: str, value: msgspec.Struct) -> None:
-        """Keep a note beside the read model, in the place of the one of that name."""
+    def note(self, name: str, value: str) -> None:
+        """Keep something about the whole read model beside the pointer, where it outlives a rebuild."""
         with translated(self._path), self._pointer.transaction(commit=True) as c:
-            _write_note(c, name, value)
+            _note(c, name, value)
 
-    def notes(self) -> dict[str, bytes]:
-        """What was noted, as JSON by name. It is gone when the files of the read model are deleted."""
+    def noted(self, name: str) -> str | None:
+        """What was kept under a name; None for nothing."""
         with translated(self._path), self._pointer.transaction(commit=False) as c:
             c.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'")
-            if c.fetchone() is None:
-                return {}
-            c.execute("SELECT name, value FROM note")
-            return {name: value.encode() for name, value in c.fetchall()}
+            if not c.fetchone():
+                return None
+            c.execute("SELECT value FROM note WHERE name = ?", (name,))
+            row = c.fetchone()
+        return None if row is None else str(row[0])
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log, in a new generation, then switch to it.
@@ -233,7 +233,8 @@ class ReadModel:
             self._finish(generation)
             pointer.execute("UPDATE generation SET number = ?", (number,))
             position, seconds = _checkpoint(generation)[1], round(perf_counter() - began, 3)
-            _write_note(pointer, "rebuilt", Rebuilt(moment(self._log.clock()), position, seconds))
+            made = Rebuilt(moment(self._log.clock()), number, position, seconds)
+            _note(pointer, "rebuilt", msgspec.json.encode(made).decode())
             logger.info("made generation %d of %s: %d events in %.1f s", number, self._path, position, seconds)
         with self._lock:
             self._generation, self._number = generation, number
@@ -294,9 +295,9 @@ def _follows(reading: Reading, position: int, chain: str) -> bool:
     return found == bytes.fromhex(chain)
 
 
-def _write_note(c: SQLiteCursor, name: str, value: msgspec.Struct) -> None:
-    c.execute(_NOTES)
-    c.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, msgspec.json.encode(value).decode()))
+def _note(c: SQLiteCursor, name: str, value: str) -> None:
+    c.execute("CREATE TABLE IF NOT EXISTS note (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
+    c.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))
 
 
 def _checkpoint(generation: Datastore) -> tuple[str, int, str, str]:

@@ -141,6 +141,17 @@ class Log:
             now = self.clock()
         return now if head.recorded_at is None else max(now, head.recorded_at), head, settled
 
+    def read_end(self) -> None:
+        """Read the last event, as everything that comes builds on it. Errors: damaged, gone, and whatever hinders."""
+        with self.reading() as reading:
+            end = reading.head().position
+            reading.following(end - 1, 1)
+
+    def lock_is_free(self) -> bool:
+        """Whether nobody holds the write lock; it does not wait."""
+        with translated(self.path), self._datastore.lock_if_free() as free:
+            return free
+
     @contextmanager
     def writing(self) -> Iterator[Writing]:
         """Hold the write lock; what was recorded is committed at the end.
