@@ -95,7 +95,8 @@ class Work:
     def __enter__(self) -> "Work":
         if installed and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             self._began_ns = time_ns()
-            self._span = _tracer.start_span(f"dealtrail.{self._name}", attributes={"dealtrail.store": self._store})
+            told = {"dealtrail.store": self._store}
+            self._span = _tracer.start_span(f"dealtrail.{self._name}", attributes=told, start_time=self._began_ns)
             if self._current:
                 self._token = context.attach(trace.set_span_in_context(self._span))
         self._began = perf_counter()
