@@ -141,6 +141,7 @@ _CONFLICT: dict[str, str] = {
 }
 
 _STORE: dict[str, str] = {
+    "all_in_use": "all of the {most} stores that may be open at once are in use; retry, or let more be open",
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
