@@ -68,11 +68,9 @@ def main(stores: int, most: int) -> None:
                     visit(tenants, name)
             seen = [visit(tenants, rnd.choice(chosen)) for _ in range(VISITS)]
             there, then = (median(times) * 1e3 for times in zip(*seen, strict=True))
-            print(
-                f"a store that is {title} (mostly): {there:.3f} ms until it is there, {then:.1f} ms record and report"
-            )
+            print(f"mostly {title}: {there:.3f} ms until a store is there, then {then:.1f} ms to record and report")
         print(f"after {2 * VISITS} visits: {descriptors()} descriptors, {resident_mb():.0f} MB")
 
 
 if __name__ == "__main__":
-    main(*(int(given) for given in sys.argv[1:]) if len(sys.argv) > 2 else (1_000, 50))
+    main(*map(int, sys.argv[1:3] or (1_000, 50)))

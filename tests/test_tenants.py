@@ -75,7 +75,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("name", [*BAD, None, 7, b"acme", ["acme"]])
+@pytest.mark.parametrize("name", [*PATHS, "Acme", "äcme", "acme\n", "acme\0", "a" * 65, None, 7, b"acme", ["acme"]])
 def test_a_name_that_is_no_key_is_no_tenant_and_makes_no_file(tmp_path, name):
     with Tenants(tmp_path / "stores") as tenants:
         assert code_of(tenants.path, name) == "invalid_key"

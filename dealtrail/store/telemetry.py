@@ -153,4 +153,4 @@ def trouble(found: DealtrailError) -> None:
     level = _LEVELS.get(found.code)
     if level is not None and "logged" not in vars(found):
         vars(found)["logged"] = True
-        logger.log(level, "%s", found)
+        logger.log(level, "%s [%s]", found, found.facts.get("path"))
