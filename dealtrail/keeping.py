@@ -53,8 +53,9 @@ class Keeping(Asking):
 
         Less free disk space than `least_free_bytes` is not `ok`. What is wrong with the files is told, not raised.
         """
+        least = shaped(least_free_bytes, Annotated[int, Meta(ge=0)], "least_free_bytes")
         with self._asked(AskHealth()):
-            return health(self._log, self._model, least_free_bytes)
+            return health(self._log, self._model, least)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""

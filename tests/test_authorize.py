@@ -68,6 +68,7 @@ def trail(hook):
 # Every public method asks
 
 NEEDS_NOBODY = {"open", "close", "acting"}
+HOW = "give its question a struct in dealtrail/asking.py, and answer it `with self._asked(that)`"
 METHODS = [name for name in dir(Trail) if not name.startswith("_") and name not in NEEDS_NOBODY]
 SHORTHAND = [name for name, method in vars(Shorthand).items() if inspect.isfunction(method) and name != "record"]
 # What a method needs, by the name of the parameter. The hook is asked before any of it is looked up.
@@ -121,7 +122,7 @@ def test_every_public_method_of_a_trail_asks_the_hook_and_is_refused_where_it_ra
         hook.asked.clear()
         hook.refuses = lambda actor, request: True
         refusal = refusal_of(getattr(trail.acting("anna"), name), arguments)
-        assert [actor for actor, _ in hook.asked] == ["anna"], f"Trail.{name} asks nobody"
+        assert [actor for actor, _ in hook.asked] == ["anna"], f"Trail.{name} asks nobody: {HOW}"
         (request,) = (request for _, request in hook.asked)
         hook.refuses = lambda actor, request: False
         assert trail.acting("anna").status().position == before

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -78,6 +79,21 @@ def test_a_file_that_is_gone_is_not_healthy(trail, path):
     found = trail.health()
     assert (found.ok, found.can_read, found.behind) == (False, False, None)
     assert found.why[0].startswith("gone: ")
+
+
+def test_a_folder_that_is_gone_is_not_healthy(tmp_path):
+    folder = tmp_path / "stores"
+    folder.mkdir()
+    with Trail.open(folder / "sales.db") as trail:
+        shutil.rmtree(folder)
+        found = trail.health()
+    assert (found.ok, found.free_bytes) == (False, None)
+    assert found.why[0].startswith("gone: ")
+
+
+def test_the_room_that_should_be_is_a_number_of_bytes(trail):
+    assert code_of(trail.health, least_free_bytes="1 GB") == "invalid_field"
+    assert code_of(trail.health, least_free_bytes=-1) == "invalid_field"
 
 
 def test_a_damaged_end_of_the_log_is_not_healthy(path):

@@ -1,6 +1,7 @@
 """The health of a store, cheap enough to be asked every few seconds by whoever decides where requests go."""
 
 import os
+from contextlib import suppress
 from shutil import disk_usage
 
 import msgspec
@@ -48,10 +49,10 @@ def health(log: Log, model: ReadModel, least_free_bytes: int) -> Health:
     can_write = can_read and _writable(log)
     if can_read and not can_write:
         troubles.append(error("read_only", path=log.path))
-    if not log.in_memory:
-        free = disk_usage(os.path.dirname(os.path.abspath(log.path))).free
-        if free < least_free_bytes:
-            why.append(f"{free} bytes are free on the disk; make room for at least {least_free_bytes}")
+    with suppress(FileNotFoundError):  # the folder went with the file, which the troubles say
+        free = None if log.in_memory else disk_usage(os.path.dirname(os.path.abspath(log.path))).free
+    if free is not None and free < least_free_bytes:
+        why.append(f"{free} bytes are free on the disk; make room for at least {least_free_bytes}")
     why = list(dict.fromkeys(str(trouble) for trouble in troubles)) + why
     damaged = any(trouble.code == "damaged" for trouble in troubles)
     return Health(not why, why, can_read, can_write, lock_free, behind, behind_seconds, free, damaged)

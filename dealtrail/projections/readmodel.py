@@ -48,7 +48,7 @@ class ReadModel:
         self._lock = Lock()
         self._point()
         if not log.in_memory:
-            telemetry.watched.add(self)
+            telemetry.watch(self)
 
     def _point(self) -> None:
         """Open the pointer, at no generation yet."""
@@ -87,7 +87,7 @@ class ReadModel:
 
     def close(self) -> None:
         """Close every connection."""
-        telemetry.watched.discard(self)
+        telemetry.unwatch(self)
         self._pointer.close()
         if self._generation is not None:
             self._generation.close()

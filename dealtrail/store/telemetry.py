@@ -6,6 +6,7 @@ into a span or a metric: names of operations, codes of errors, counts, seconds a
 
 import logging
 from collections.abc import Iterator
+from threading import Lock
 from time import perf_counter, time_ns
 from types import TracebackType
 from typing import Any, Protocol
@@ -49,11 +50,26 @@ class Lagging(Protocol):
         ...
 
 
-watched: "WeakSet[Lagging]" = WeakSet()
+_watched: "WeakSet[Lagging]" = WeakSet()
+_watching = Lock()
+
+
+def watch(model: Lagging) -> None:
+    """Tell the lag of a read model from now on, until it is closed or nobody holds it any more."""
+    with _watching:
+        _watched.add(model)
+
+
+def unwatch(model: Lagging) -> None:
+    """Tell it no longer."""
+    with _watching:
+        _watched.discard(model)
 
 
 def _lags(part: int) -> Iterator["metrics.Observation"]:
-    for model in list(watched):
+    with _watching:
+        models = list(_watched)
+    for model in models:
         try:
             lag = model.lag()[part]
         except DealtrailError:
@@ -111,7 +127,8 @@ class Work:
         if isinstance(raised, DealtrailError):
             trouble(raised)
         if installed:
-            failed = None if raised is None else getattr(raised, "code", type(raised).__name__)
+            failed = None if kind is None else kind.__name__
+            failed = raised.code if isinstance(raised, DealtrailError) else failed
             _measured(self._name, seconds, failed)
             if self._span is not None:
                 _end(self._span, self._token, failed)
