@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import io
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,6 +28,7 @@ from given import (
 from dealtrail import DealtrailError, Refused, Trail
 from dealtrail.asking import Action, AskFunnelReport, AskListing, AskPipelineReport, Question, TimedQuestion
 from dealtrail.domain.actions import KINDS, MoveDeal
+from dealtrail.importing import Mapping, import_rows
 from dealtrail.shorthand import Shorthand
 
 STAGES = B2B["stages"]
@@ -287,6 +289,28 @@ def test_what_passes_a_hook_is_recorded_as_it_is_without_one(tmp_path):
                 logs.append(reading.following(0, 100))
     assert logs[0] == logs[1]
     assert len(logs[0]) == len(PAST) + 1  # an amendment is two events
+
+
+MAPPING = """
+[pipeline]
+key = "b2b"
+[columns]
+case = "case"
+activity = "activity"
+time = "time"
+[activities]
+opens = { new = "lead" }
+"""
+
+
+def test_an_import_asks_for_every_row_and_is_recorded_as_of_whoever_imports(trail, hook):
+    rows = b"case,activity,time\nE,new,2026-01-03T09:00:00Z\nF,new,2026-01-03T09:00:00Z\n"
+    hook.refuses = lambda actor, request: getattr(request, "deal", None) == "F"
+    bad = []
+    tally = import_rows(trail.acting("olga"), Mapping.parse(MAPPING), io.BytesIO(rows), report=bad.append)
+    assert (tally.recorded, [one.refused.code for one in bad]) == (1, ["forbidden"])
+    assert trail.acting("olga").history("E")[0].by == "olga"
+    assert code_of(import_rows, trail, Mapping.parse(MAPPING), io.BytesIO(rows)) == "forbidden"
 
 
 # Questions
