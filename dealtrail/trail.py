@@ -53,9 +53,9 @@ class Trail(Shorthand, Keeping, Process):
     """
 
     def __init__(self, log: Log, authorize: Authorize | None = None) -> None:
+        self._gate = Gate(authorize)
         self._log = log
         self._model = ReadModel(log)
-        self._gate = Gate(authorize)
         self._whole: Trail | None = None  # of what this is a view; held so that nobody closes it meanwhile
 
     @classmethod

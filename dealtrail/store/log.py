@@ -84,6 +84,7 @@ class Log:
             return known
         if not create:
             raise error("no_store", path=self.path)
+        founded = False
         with self._datastore.transaction(commit=True) as c:
             known = self._identity(c)  # another process may have founded it meanwhile
             if known is None:
@@ -91,7 +92,9 @@ class Log:
                 self.recorder._create_table(c)
                 known = uuid4().hex
                 c.execute("INSERT INTO log (id, format) VALUES (?, ?)", (known, FORMAT))
-                telemetry.logger.info("founded %s: log %s", self.path, known)
+                founded = True
+        if founded:
+            telemetry.logger.info("founded %s: log %s", self.path, known)
         return known
 
     def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
