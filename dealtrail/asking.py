@@ -1,6 +1,6 @@
 """Asking: every question as a typed struct, and the gate at which a host's hook says who may ask and act."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,7 @@ from dealtrail.domain.definitions import Scalar
 from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
-from dealtrail.projections.funnel_report import FunnelReport
-from dealtrail.projections.pipeline_report import PipelineReport
+from dealtrail.projections.behind import Report
 from dealtrail.projections.question import When
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
@@ -20,6 +19,7 @@ from dealtrail.store.telemetry import Work
 
 __all__ = [
     "Action",
+    "AskConformance",
     "AskDeal",
     "AskDeals",
     "AskDefinitions",
@@ -29,13 +29,16 @@ __all__ = [
     "AskHistory",
     "AskLastRecordedAt",
     "AskListing",
+    "AskNextActions",
     "AskPipelineReport",
     "AskPipelines",
     "AskPreview",
     "AskRebuild",
     "AskStatus",
+    "CohortQuestion",
     "DealAction",
     "Question",
+    "ReportQuestion",
     "TimedQuestion",
 ]
 
@@ -56,8 +59,8 @@ class TimedQuestion(Question, frozen=True, kw_only=True):
     known_at: datetime
 
 
-class AskPipelineReport(TimedQuestion, frozen=True, kw_only=True, tag="pipeline_report"):
-    """`Trail.pipeline_report`."""
+class ReportQuestion(TimedQuestion, frozen=True, kw_only=True):
+    """What every report is asked."""
 
     pipeline: str
     definition: Any
@@ -66,22 +69,45 @@ class AskPipelineReport(TimedQuestion, frozen=True, kw_only=True, tag="pipeline_
     tz: str
 
 
-class AskFunnelReport(AskPipelineReport, frozen=True, kw_only=True, tag="funnel_report"):
-    """`Trail.funnel_report`."""
+class CohortQuestion(ReportQuestion, frozen=True, kw_only=True):
+    """What a report on a cohort is asked. `where` and `group_by` look at deals as they opened."""
 
     cohort: str
     within: int | float | None
     fiscal_year_start: int
 
 
+class AskPipelineReport(ReportQuestion, frozen=True, kw_only=True, tag="pipeline_report"):
+    """`Trail.pipeline_report`."""
+
+
+class AskFunnelReport(CohortQuestion, frozen=True, kw_only=True, tag="funnel_report"):
+    """`Trail.funnel_report`."""
+
+
+class AskConformance(CohortQuestion, frozen=True, kw_only=True, tag="conformance"):
+    """`Trail.conformance`."""
+
+    limit: int
+
+
+class AskNextActions(TimedQuestion, frozen=True, kw_only=True, tag="next_actions"):
+    """`Trail.next_actions`."""
+
+    pipeline: str
+    owner: str | None
+    tz: str
+
+
 class AskDeals(TimedQuestion, frozen=True, kw_only=True, tag="deals"):
     """`Trail.deals`. The report came from the caller: what it says of itself is true only if it can be made again."""
 
-    report: PipelineReport | FunnelReport
+    report: Report
     stage: str | None
     field: str | None
     group: dict[str, Scalar | None] | None
     currency: str | None
+    path: Sequence[str | None] | None
 
 
 class AskDeal(TimedQuestion, frozen=True, kw_only=True, tag="deal"):

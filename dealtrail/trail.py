@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from dealtrail import asking
 from dealtrail.asking import Authorize, Gate, moments
-from dealtrail.domain.actions import Action, parse_action
+from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
 from dealtrail.keeping import Keeping
@@ -26,12 +26,10 @@ from dealtrail.projections.question import (
     Draft,
     known_pipeline,
     known_pipelines,
-    lens_of,
     parse_where,
     when,
 )
 from dealtrail.projections.readmodel import ReadModel
-from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
 from dealtrail.store.log import Log
@@ -138,21 +136,6 @@ class Trail(Shorthand, Keeping, Process):
         yielded is durable only once the iteration has ended.
         """
         return recording.record_each(self._log, self._gate.apart(actions), atomic=atomic, dry_run=dry_run)
-
-    def preview_redefinition(self, pipeline: str, stages: Any, **more: Any) -> list[Moving]:
-        """The open deals that `redefine_pipeline` with these arguments would put into another stage, recording nothing.
-
-        Errors: those with which it would be refused.
-        """
-        action = parse_action({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
-        with self._asked(asking.AskPreview(action=action)):
-            recording.rehearse(self._log, action)
-            at = when(self._log, None, None, "UTC")
-            with self._model.answering(at.position) as c:
-                known = known_pipeline(c, pipeline, at.position)
-                draft = Draft(stages, **{name: more[name] for name in Draft.__struct_fields__ if name in more})
-                before, after = (lens_of(known, given, at) for given in ("current", draft))
-                return moving(c, before, after, at)
 
     # Reports
 

@@ -8,7 +8,8 @@ A deal is an owner's at (T, K) if its owner then, as known then, is that person.
 
 - Whoever asks about the past asks what was known then: `known_at` is no later than `as_of`. So an owner may see again
   what she could have seen at the time, but not how a deal of hers went on in other hands, or was corrected there.
-- A pipeline report and a listing name the owner: `where={"owner": …}`, or `owner=`. By what they group does not matter.
+- A pipeline report, a listing and what is to be done name the owner: `where={"owner": …}`, or `owner=`. By what they
+  group does not matter.
 - A funnel looks at its deals as they opened, but tells what became of them. It names the owner too, and is answered
   while every deal of the cohort is still that owner's.
 - The deals behind a figure are those of a report that may be asked, and that is made again: one that a client sends may
@@ -16,7 +17,7 @@ A deal is an owner's at (T, K) if its owner then, as known then, is that person.
 - A deal, a history and an action are about a deal that is the owner's. Another's and one that does not exist are
   refused alike. A merge and what tells of one name two deals, and both must be the owner's.
 - The id of a new deal is made, or a UUID: an owner who chose `D-7` would learn from a refusal that there is one.
-- What is not named here is refused: the feed, pipelines defined anew, whatever a later release adds.
+- What is not named here is refused: the feed, conformance, pipelines defined anew, whatever a later release adds.
 
 Definitions of pipelines are for all. Two figures still tell of others: `position`, on reports and on what recording
 returns, counts everything that was recorded. A host that minds leaves it out of its answers.
@@ -26,7 +27,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dealtrail import DealtrailError, DealView, FunnelReport, PipelineReport, Trail
+from dealtrail import ConformanceReport, DealtrailError, DealView, FunnelReport, PipelineReport, Trail
 from dealtrail.asking import (
     Action,
     AskDeal,
@@ -35,6 +36,7 @@ from dealtrail.asking import (
     AskFunnelReport,
     AskHistory,
     AskListing,
+    AskNextActions,
     AskPipelineReport,
     AskPipelines,
     DealAction,
@@ -71,6 +73,8 @@ class OwnDeals:
                 return self._may_funnel(actor, request.pipeline, question)
             case AskPipelineReport():
                 return _then(request) and request.where.get("owner") == actor
+            case AskNextActions():
+                return _then(request) and request.owner == actor
             case AskDeals():
                 return _then(request) and self._may_report(actor, request.report)
             case AskListing():
@@ -98,7 +102,9 @@ class OwnDeals:
         report = self._everything.funnel_report(pipeline, **question)
         return all(deal.owner == actor for deal in self._everything.deals(report))
 
-    def _may_report(self, actor: str, report: PipelineReport | FunnelReport) -> bool:
+    def _may_report(self, actor: str, report: PipelineReport | FunnelReport | ConformanceReport) -> bool:
+        if isinstance(report, ConformanceReport):
+            return False
         question = {name: value for name, value in report.question.items() if name not in ("report", "pipeline")}
         question |= {"as_of": report.as_of, "known_at": report.known_at}
         if isinstance(report, FunnelReport):
@@ -141,7 +147,7 @@ def _moments(question: Any) -> dict[str, Any]:
     return {"as_of": question.as_of, "known_at": question.known_at}
 
 
-def _filter(question: AskPipelineReport) -> dict[str, Any]:
+def _filter(question: AskFunnelReport) -> dict[str, Any]:
     return {name: getattr(question, name) for name in ("definition", "group_by", "where", "tz")}
 
 

@@ -165,6 +165,12 @@ def listings():
         yield "list_deals", ("b2b",), {"owner": "anna", "after": after}
 
 
+def to_do():
+    for at, owner in product(MOMENTS, ("anna", "bram", None)):
+        yield "next_actions", ("b2b",), {**at, "owner": owner}
+        yield "conformance", ("b2b",), {**at, "cohort": "2026", "where": {"owner": owner}}
+
+
 def single():
     for at, deal in product(MOMENTS, DEALS):
         yield "deal", (deal,), at
@@ -188,7 +194,7 @@ def differences(worlds, questions):
     return answers
 
 
-@pytest.mark.parametrize("questions", [reports, listings, single, whole], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("questions", [reports, listings, to_do, single, whole], ids=lambda one: one.__name__)
 def test_no_answer_tells_the_worlds_apart(worlds, questions):
     asked = list(questions())
     answers = differences(worlds, asked)
@@ -291,6 +297,8 @@ def test_an_owner_sees_all_that_is_hers(worlds):
         ("pipeline_report", ("b2b",), {"group_by": "owner"}),
         ("funnel_report", ("b2b",), {"cohort": "2026-01", "where": {"owner": "anna"}}),  # handed-on is among them
         ("list_deals", ("b2b",), {"status": "merged", "owner": "anna"}),
+        ("next_actions", ("b2b",), {}),
+        ("conformance", ("b2b",), {"cohort": "2026-02", "where": {"owner": "anna"}}),
     ],
 )
 def test_what_was_or_became_anothers_is_forbidden(worlds, method, given, asked):
