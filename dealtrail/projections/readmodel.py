@@ -174,7 +174,7 @@ class ReadModel:
         """Fold what the log got since the checkpoint; False where the read model must or should be made anew."""
         log_id, position, chain, _ = read_checkpoint(c)
         with self._log.reading() as reading:
-            if log_id != self._log.id or not _follows(reading, position, chain):
+            if log_id != self._log.id or not _follows(self.store, reading, position, chain):
                 return False
             behind = reading.head().position - position
             if behind > max(_REBUILD_BEHIND, position):
@@ -205,7 +205,7 @@ class ReadModel:
                 logger.warning("%s was made by other code or of another log; rebuilding it", self._path)
             else:
                 with self._log.reading() as reading:
-                    if _follows(reading, position, chain):
+                    if _follows(self.store, reading, position, chain):
                         return generation
         except Exception as trouble:  # whatever is wrong with the file: it is a cache, and is made again
             logger.warning("%s cannot be read (%s); rebuilding it", self._path, trouble)
@@ -278,19 +278,22 @@ class ReadModel:
                     self._remove(int(found[1]))
 
 
-def _follows(reading: Reading, position: int, chain: str) -> bool:
+def _follows(store: str, reading: Reading, position: int, chain: str) -> bool:
     """Whether a log holds what its read model was made of; where it does not, its reader should know."""
     found = reading.chain_at(position)
     if found is None:
         logger.warning(
-            "the log ends at position %d, but its read model knew %d: its newest steps were lost, or an older file was"
-            " put in its place; rebuilding the read model",
+            "%s: the log ends at position %d, but its read model knew %d: its newest steps were lost, or an older file"
+            " was put in its place; rebuilding the read model",
+            store,
             reading.head().position,
             position,
         )
     elif found != bytes.fromhex(chain):
         logger.warning(
-            "the log differs at position %d from what its read model was made of; rebuilding the read model", position
+            "%s: the log differs at position %d from what its read model was made of; rebuilding the read model",
+            store,
+            position,
         )
     return found == bytes.fromhex(chain)
 
