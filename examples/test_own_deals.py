@@ -12,7 +12,8 @@ from own_deals import OwnDeals
 
 from dealtrail import DealtrailError, Trail
 
-STAGES = [{"key": key, "name": key.title(), "probability": "0.5"} for key in ("lead", "qualified", "proposal")]
+KEYS = ("lead", "qualified", "proposal")
+STAGES = [{"key": key, "name": key.title(), "probability": "0.5", "rots_after_days": 1} for key in KEYS]
 DRAFT = {"stages": STAGES[:2], "moves": {"proposal": "qualified"}}
 CURRENCIES = ("EUR", "USD")
 # A UUID that a deal of Bram's bears in one world.
@@ -71,7 +72,8 @@ def others(world):
         (41, on("merged-and-back", "merge_deal", into=names[world])),
         (42, on("merged-and-back", "retract", version=2, reason="by mistake")),
     ]
-    return script + [(90, on("handed-on", "win_deal"))] * world
+    backdated = on("handed-on", "move_deal", stage="qualified", at=day(9))
+    return script + [(27, backdated), (90, on("handed-on", "win_deal"))] * world
 
 
 class World:
@@ -234,6 +236,11 @@ def test_no_figure_has_a_deal_behind_it_that_is_anothers_or_tells_the_worlds_apa
             assert {deal["owner"] for deal in one} <= {"anna"}
             seen += len(one)
     assert seen > 30
+
+
+def test_a_report_about_conformance_has_no_deals_behind_it_for_owners(worlds):
+    report = worlds[0].everything.conformance("b2b", cohort="2026-02", where={"owner": "anna"})
+    assert "forbidden" in outcome(worlds[0].anna, "deals", report)
 
 
 def forged(report, **changes):
