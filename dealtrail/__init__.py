@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
+    from dealtrail.projections.health import Health
     from dealtrail.projections.history import Happened
     from dealtrail.projections.pipeline_report import PipelineReport
     from dealtrail.projections.pipelines import DefinitionView
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
     from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.tenants import Tenants
     from dealtrail.trail import Trail
 
 _HOMES = {
@@ -32,9 +34,11 @@ _HOMES = {
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
     "dealtrail.projections.todo": ("NextActions",),
+    "dealtrail.projections.health": ("Health",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
     "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.tenants": ("Tenants",),
     "dealtrail.trail": ("Trail",),
 }
 
@@ -47,6 +51,7 @@ __all__ = [
     "Draft",
     "FunnelReport",
     "Happened",
+    "Health",
     "Imported",
     "InvalidInput",
     "Money",
@@ -57,6 +62,7 @@ __all__ = [
     "Refused",
     "Status",
     "StoreError",
+    "Tenants",
     "Trail",
     "parse_json",
 ]

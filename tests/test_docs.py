@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import ConformanceReport, NextActions, Trail, importing
+from dealtrail import ConformanceReport, NextActions, Trail, asking, importing
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.definitions import parse_moves, parse_stages
@@ -244,7 +244,7 @@ def test_every_page_stands_in_the_navigation():
 
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
-    for package in (dealtrail, importing)
+    for package in (dealtrail, asking, importing)
     for name in package.__all__
 }
 

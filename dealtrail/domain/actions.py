@@ -260,6 +260,8 @@ def _flat(action: Action) -> dict[str, Any]:
     """A typed action in the shape that it has as JSON."""
     flat: dict[str, Any] = {"action": action.__struct_config__.tag} | msgspec.structs.asdict(action)
     if isinstance(action, Amend):
+        if action.personal is None:  # not said; that it be taken away stands among the changes
+            del flat["personal"]
         flat |= flat.pop("changes")
     return flat
 

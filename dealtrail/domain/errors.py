@@ -91,6 +91,7 @@ _RULES: dict[str, str] = {
     "force before the one that it follows",
     "entry_not_allowed": "a deal may not begin in stage {stage} of pipeline {pipeline}; open or transfer it into one "
     "of: {allowed}",
+    "forbidden": "{actor} may not do this: {why}",
     "future_time": "`at` is later than now ({now}); record what has happened",
     "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
     "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",
@@ -140,6 +141,7 @@ _CONFLICT: dict[str, str] = {
 }
 
 _STORE: dict[str, str] = {
+    "all_in_use": "all of the {most} stores that may be open at once are in use; retry, or let more be open",
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
