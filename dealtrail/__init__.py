@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
+    from dealtrail.store.forgetting import Forgotten
+    from dealtrail.store.keys import KeyFile, Keys
     from dealtrail.store.recording import Imported, Recorded
     from dealtrail.trail import Trail
 
@@ -34,6 +36,8 @@ _HOMES = {
     "dealtrail.projections.todo": ("NextActions",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
+    "dealtrail.store.forgetting": ("Forgotten",),
+    "dealtrail.store.keys": ("KeyFile", "Keys"),
     "dealtrail.store.recording": ("Imported", "Recorded"),
     "dealtrail.trail": ("Trail",),
 }
@@ -45,10 +49,13 @@ __all__ = [
     "DealtrailError",
     "DefinitionView",
     "Draft",
+    "Forgotten",
     "FunnelReport",
     "Happened",
     "Imported",
     "InvalidInput",
+    "KeyFile",
+    "Keys",
     "Money",
     "Moving",
     "NextActions",

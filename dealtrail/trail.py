@@ -31,6 +31,8 @@ from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
+from dealtrail.store.forgetting import use_keys
+from dealtrail.store.keys import Keys
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Imported, Progress, Recorded
 
@@ -55,14 +57,23 @@ class Trail(Shorthand, Keeping, Process):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now, create: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime] = _now,
+        create: bool = True,
+        keys: Keys | None = None,
     ) -> "Trail":
         """Open a store, founding it where there is none unless `create` is false: a file, or `:memory:`.
 
-        `clock` returns the present as an aware datetime. Errors: no_store, not_a_store, newer_store, damaged, busy.
+        `clock` returns the present as an aware datetime. With `keys` personal texts are encrypted from here on, and
+        forgetting that was broken off is finished.
+        Errors: no_store, not_a_store, newer_store, damaged, busy, wrong_keys, not_installed.
         """
         log = Log(os.fspath(path), clock, create=create)
         try:
+            if keys is not None:
+                use_keys(log, keys)
             return cls(log)
         except BaseException:
             log.close()

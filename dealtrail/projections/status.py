@@ -11,6 +11,7 @@ import msgspec
 
 from dealtrail.domain.times import moment
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.forgetting import recorded_in_clear
 from dealtrail.store.log import Log
 from dealtrail.store.recorder import FORMAT
 
@@ -22,7 +23,8 @@ class Status(msgspec.Struct, frozen=True):
 
     `chain` is the hash of the log's last event: kept elsewhere, it shows later whether the log was cut or rewritten.
     `behind` counts the events that the read model does not know yet; the next question catches up with them. `files`
-    are sizes in bytes. `advice` says what to mend, if anything.
+    are sizes in bytes. `in_clear` counts the events with personal texts that were recorded before keys were configured,
+    and is null where none are configured. `advice` says what to mend, if anything.
     """
 
     path: str
@@ -35,6 +37,7 @@ class Status(msgspec.Struct, frozen=True):
     behind: int
     versions: dict[str, str]
     files: dict[str, int]
+    in_clear: int | None
     advice: list[str]
 
 
@@ -43,11 +46,17 @@ def status(log: Log, model: ReadModel) -> Status:
     with log.reading() as reading:
         head = reading.head()
     read_position = min(model.position(), head.position)
+    in_clear = recorded_in_clear(log)
     advice = []
     if sqlite3.sqlite_version_info < _SOUND_WAL:
         wanted = ".".join(map(str, _SOUND_WAL))
         advice.append(
             f"SQLite {sqlite3.sqlite_version} can, in a rare race of writers, corrupt a file; use {wanted} or later"
+        )
+    if in_clear:
+        advice.append(
+            f"{in_clear} events with personal texts were recorded in clear before keys were configured, and cannot be "
+            "erased"
         )
     return Status(
         path=log.path,
@@ -65,6 +74,7 @@ def status(log: Log, model: ReadModel) -> Status:
         }
         | {name: version(name) for name in ("eventsourcing", "msgspec", "sqlite-utils")},
         files={} if log.in_memory else _sizes(log.path),
+        in_clear=in_clear,
         advice=advice,
     )
 
