@@ -728,6 +728,7 @@ def questions(trail):
     for more in ({}, {"group_by": ("owner", "source")}, {"where": {"attributes.seats": 5}}, {"definition": "current"}):
         yield trail.pipeline_report("b2b", **more)
         yield trail.funnel_report("b2b", cohort="2026", **more)
+        yield trail.conformance("b2b", cohort="2026", **more)
     yield trail.pipeline_report("b2b", definition=Draft(stages("lead", "qualified", "proposal", "late")))
     yield trail.funnel_report("b2b", cohort="2026-01", within=30)
     yield trail.pipeline_report("b2b", as_of=on(3))
@@ -736,18 +737,23 @@ def questions(trail):
 def again(trail, report):
     question = dict(report.question)
     kind = question.pop("report")
-    return getattr(trail, f"{kind}_report")(**question)
+    ask = trail.conformance if kind == "conformance" else getattr(trail, f"{kind}_report")
+    return ask(**question)
 
 
 def test_every_report_of_an_earlier_moment_is_as_it_was_to_its_digest(store):
     with store.open() as trail:
         before = list(questions(trail))
-        behind = [[(d.deal, d.value, d.stage) for d in trail.deals(report)] for report in before]
+        cells = [report for report in before if report.question["report"] != "conformance"]
+        behind = [[(d.deal, d.value, d.stage) for d in trail.deals(report)] for report in cells]
+        moments = {"as_of": before[0].as_of, "known_at": before[0].known_at}
+        to_do = trail.next_actions("b2b", **moments)
         trail.forget("person-7", "u-9", "request 1")
         assert [again(trail, report) for report in before] == before
         trail.rebuild()
         assert [again(trail, report) for report in before] == before
-        assert [[(d.deal, d.value, d.stage) for d in trail.deals(report)] for report in before] == behind
+        assert [[(d.deal, d.value, d.stage) for d in trail.deals(report)] for report in cells] == behind
+        assert trail.next_actions("b2b", **moments) == to_do
 
 
 def test_the_chain_holds_over_ciphertext_and_over_the_forgetting(store):
@@ -775,6 +781,7 @@ def test_no_report_filter_group_rule_or_condition_reads_a_personal_field(store):
                 code = "invalid_group_by" if "group_by" in more else "invalid_where"
                 assert code_of(trail.pipeline_report, "b2b", **more) == code, field
                 assert code_of(trail.funnel_report, "b2b", cohort="2026", **more) == code, field
+                assert code_of(trail.conformance, "b2b", cohort="2026", **more) == code, field
             assert code_of(trail.list_deals, "b2b", where={field: TITLE}) == "invalid_where"
             assert code_of(trail.list_deals, "b2b", sort=field) == "invalid_field"
             assert code_of(trail.deals, trail.pipeline_report("b2b"), field=field) == "invalid_field"

@@ -204,8 +204,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
 
     `stream` is `deal:ID` or `pipeline:KEY`, of what concerns the store itself `subject:ID` or `log:keys`; `version`
     counts the events of the stream; `amends` is the version that this event replaces; `request` tells one content of an
-    action from another, where the action had an `id`. `clock_behind_us` is by how many microseconds the clock was behind
-    `recorded_at`, 0 where it was not.
+    action from another, where the action had an `id`. `clock_behind_us` is by how many microseconds the clock was
+    behind `recorded_at`, 0 where it was not.
     """
 
     stream: str
