@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
+    from dealtrail.store.forgetting import Forgotten
+    from dealtrail.store.keys import KeyFile, Keys
     from dealtrail.store.recording import Imported, Recorded
     from dealtrail.tenants import Tenants
     from dealtrail.trail import Trail
@@ -37,6 +39,8 @@ _HOMES = {
     "dealtrail.projections.health": ("Health",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
+    "dealtrail.store.forgetting": ("Forgotten",),
+    "dealtrail.store.keys": ("KeyFile", "Keys"),
     "dealtrail.store.recording": ("Imported", "Recorded"),
     "dealtrail.tenants": ("Tenants",),
     "dealtrail.trail": ("Trail",),
@@ -49,11 +53,14 @@ __all__ = [
     "DealtrailError",
     "DefinitionView",
     "Draft",
+    "Forgotten",
     "FunnelReport",
     "Happened",
     "Health",
     "Imported",
     "InvalidInput",
+    "KeyFile",
+    "Keys",
     "Money",
     "Moving",
     "NextActions",

@@ -19,11 +19,13 @@ from dealtrail.store.telemetry import Work
 
 __all__ = [
     "Action",
+    "AskAdoptKeys",
     "AskConformance",
     "AskDeal",
     "AskDeals",
     "AskDefinitions",
     "AskFeed",
+    "AskForgetting",
     "AskFunnelReport",
     "AskHealth",
     "AskHistory",
@@ -174,6 +176,19 @@ class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):
     """`Trail.rebuild`."""
 
 
+class AskForgetting(Question, frozen=True, kw_only=True, tag="forget"):
+    """`Trail.forget`: the subject, who decided it, and why."""
+
+    subject: str
+    by: str
+    reason: str
+    partly: bool
+
+
+class AskAdoptKeys(Question, frozen=True, kw_only=True, tag="adopt_keys"):
+    """`Trail.adopt_keys`."""
+
+
 Request = Action | Question
 # Called with who asks or acts, and what; raising refuses it.
 Authorize = Callable[[str, Request], None]
@@ -208,6 +223,11 @@ class Gate:
                 raise error("forbidden", "actor", actor="somebody", why=why)
             self._let(self._actor, question)
 
+    def named(self, by: str) -> None:
+        """Refuse a `by` that names somebody else than the one who acts. Errors: forbidden."""
+        if self._actor not in (None, by):
+            raise error("forbidden", "by", actor=self._actor, why=f"`by` names {by}")
+
     def action(self, given: Any) -> Any:
         """An action, typed and allowed. Errors: forbidden; missing_field, where it has no `by`; those of its shape."""
         action: Action = parse_action(given)
@@ -215,8 +235,7 @@ class Gate:
             action = msgspec.structs.replace(action, by=self._actor)
         if action.by is None:
             raise error("missing_field", "by")
-        if self._actor not in (None, action.by):
-            raise error("forbidden", "by", actor=self._actor, why=f"`by` names {action.by}")
+        self.named(action.by)
         self._let(action.by, action)
         return action
 

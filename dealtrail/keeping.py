@@ -6,15 +6,28 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from dealtrail.asking import AskFeed, AskHealth, Asking, AskLastRecordedAt, AskRebuild, AskStatus
+from dealtrail.asking import (
+    AskAdoptKeys,
+    AskFeed,
+    AskForgetting,
+    AskHealth,
+    Asking,
+    AskLastRecordedAt,
+    AskRebuild,
+    AskStatus,
+)
 from dealtrail.domain.errors import error
-from dealtrail.domain.texts import shaped
+from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
 from dealtrail.projections.status import Status, status
+from dealtrail.store import forgetting
 from dealtrail.store.feed import feed
+from dealtrail.store.forgetting import Forgotten
+from dealtrail.store.keys import Keys
 from dealtrail.store.recording import Progress
+from dealtrail.store.sealing import shown
 
 
 class Keeping(Asking):
@@ -41,7 +54,31 @@ class Keeping(Asking):
         if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
             raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
         self._gate.ask(AskFeed(after=after))
-        return (happened(entry) for entry in feed(self._log, after, wait or 0))
+        return (happened(shown(self._log, entry)) for entry in feed(self._log, after, wait or 0))
+
+    def forget(self, subject: str, by: str, reason: str, *, partly: bool = False) -> Forgotten:
+        """Make the personal texts about a subject unreadable for ever, by destroying its key; figures stay as they are.
+
+        `by` is who decided it and `reason` why, both recorded: give ids and facts. The same subject again changes
+        nothing. Texts that were recorded in clear cannot be erased: with any of them it is refused, unless `partly`.
+        Errors: keys_missing, unknown_subject, recorded_in_clear, invalid_*.
+        """
+        subject, by, reason = (
+            shaped(given, kind, name)
+            for given, kind, name in ((subject, DealId, "subject"), (by, Word, "by"), (reason, Reason, "reason"))
+        )
+        self._gate.named(by)
+        self._gate.ask(AskForgetting(subject=subject, by=by, reason=reason, partly=partly))
+        return forgetting.forget(self._log, subject, by, reason, partly=partly)
+
+    def adopt_keys(self, keys: Keys) -> None:
+        """Encrypt personal texts from here on, in a store that has none in clear.
+
+        `Trail.open` with `keys` does so in any store, and says what was recorded in clear before.
+        Errors: recorded_in_clear, wrong_keys, not_installed.
+        """
+        self._gate.ask(AskAdoptKeys())
+        forgetting.use_keys(self._log, keys, adopt=True)
 
     def status(self) -> Status:
         """How far the log and its read model are, which versions are at work, and how large the files are."""

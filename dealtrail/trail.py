@@ -32,6 +32,8 @@ from dealtrail.projections.question import (
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
+from dealtrail.store.forgetting import use_keys
+from dealtrail.store.keys import Keys
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Imported, Progress, Recorded
 
@@ -64,15 +66,19 @@ class Trail(Shorthand, Keeping, Process):
         clock: Callable[[], datetime] = _now,
         create: bool = True,
         authorize: Authorize | None = None,
+        keys: Keys | None = None,
     ) -> "Trail":
         """Open a store, founding it where there is none unless `create` is false: a file, or `:memory:`.
 
         `clock` returns the present as an aware datetime. `authorize` is called with who acts or asks, and the typed
         action or question, before each; what it raises refuses it (`forbidden`). Then every action needs its `by`.
-        Errors: no_store, not_a_store, newer_store, damaged, busy.
+        With `keys` personal texts are encrypted from here on, and forgetting that was broken off is finished.
+        Errors: no_store, not_a_store, newer_store, damaged, busy, wrong_keys, not_installed.
         """
         log = Log(os.fspath(path), clock, create=create)
         try:
+            if keys is not None:
+                use_keys(log, keys)
             return cls(log, authorize)
         except BaseException:
             log.close()

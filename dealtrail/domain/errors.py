@@ -92,6 +92,7 @@ _RULES: dict[str, str] = {
     "entry_not_allowed": "a deal may not begin in stage {stage} of pipeline {pipeline}; open or transfer it into one "
     "of: {allowed}",
     "forbidden": "{actor} may not do this: {why}",
+    "forgotten_subject": "subject {subject} is forgotten; leave personal texts out, or open a deal under a new subject",
     "future_time": "`at` is later than now ({now}); record what has happened",
     "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
     "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",
@@ -103,6 +104,8 @@ _RULES: dict[str, str] = {
     "other_pipeline": "deal {deal} would be in pipeline {pipeline}{when}, not in {stored}",
     "pipeline_exists": "pipeline {pipeline} is defined already; redefine it instead",
     "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
+    "recorded_in_clear": "{count} events with personal texts were recorded in clear before keys were configured, and "
+    "an event is never changed; record into a new store that has keys, or forget `partly` what is encrypted",
     "required_action_missing": "stage {stage} of deal {deal} still requires: {missing}{when}; complete it first",
     "same_pipeline": "deal {deal} is in pipeline {pipeline} already{when}; move it to a stage instead",
     "skip_not_allowed": "deal {deal} may not skip {stage}{when}; move it there first (stages that may be skipped: "
@@ -110,6 +113,7 @@ _RULES: dict[str, str] = {
     "unknown_deal": "there is no deal {deal}{nearest}; open it first",
     "unknown_definition": "pipeline {pipeline} has no version {given}; the latest is {latest}",
     "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",
+    "unknown_subject": "no deal is about subject {subject}; give the `subject` of a deal, by default its id",
     "unknown_stage": "{given} is no stage of version {version} of pipeline {pipeline}{nearest}",
     "unknown_version": "deal {deal} has no event {version}; see its history",
 }
@@ -155,6 +159,9 @@ _STORE: dict[str, str] = {
     "acknowledged: put the file back, or open again",
     "must_reopen": "{path}: the disk failed to keep what it was given, and nothing is recorded here any more: mend it, "
     "then open the store again, which checks the end of the log before it records",
+    "keys_missing": "personal texts of this store are encrypted, and {why}; open it with its keys",
+    "not_installed": "{package} is not installed; pip install 'dealtrail[{extra}]'",
+    "wrong_keys": "{path}: {why}; give the keys with which the store was first opened, and their master key",
     "read_only": "{path} cannot be written to; give this process the right to write the file and its folder, or copy "
     "the closed file to where it has that right",
 }

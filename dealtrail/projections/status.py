@@ -13,6 +13,7 @@ import msgspec
 from dealtrail.domain.times import moment
 from dealtrail.projections.readmodel import ReadModel, Rebuilt
 from dealtrail.projections.schema import fingerprint
+from dealtrail.store.forgetting import recorded_in_clear
 from dealtrail.store.log import Log
 from dealtrail.store.recorder import FORMAT
 
@@ -35,7 +36,9 @@ class Status(msgspec.Struct, frozen=True):
     `behind` counts the events that the read model does not know yet, and `behind_seconds` says for how long the oldest
     of them has been in the log; the next question catches up with them. `generation` is the file of the read model that
     answers, 0 before the first; `generations` are those that have files. `last_rebuild` and `last_verify` are what the
-    files beside the log remember. `files` are sizes in bytes, one by one. `advice` says what to mend, if anything.
+    files beside the log remember. `files` are sizes in bytes, one by one. `in_clear` counts the events with personal
+    texts that were recorded before keys were configured, and is null where none are configured. `advice` says what to
+    mend, if anything.
     """
 
     path: str
@@ -54,6 +57,7 @@ class Status(msgspec.Struct, frozen=True):
     versions: dict[str, str]
     sizes: Sizes
     files: dict[str, int]
+    in_clear: int | None
     advice: list[str]
 
 
@@ -64,6 +68,13 @@ def status(log: Log, model: ReadModel) -> Status:
     behind, behind_seconds = model.lag()
     files = {} if log.in_memory else _files(log.path)
     rebuilt, verified = model.noted("rebuilt"), model.noted("verified")
+    in_clear = recorded_in_clear(log)
+    advice = wal_faults(sqlite3.sqlite_version_info)
+    if in_clear:
+        advice.append(
+            f"{in_clear} events with personal texts were recorded in clear before keys were configured, and cannot be "
+            "erased"
+        )
     return Status(
         path=log.path,
         log=log.id,
@@ -91,7 +102,8 @@ def status(log: Log, model: ReadModel) -> Status:
             read_model=sum(size for name, size in files.items() if name.startswith(f"{log.path}.read")),
         ),
         files=files,
-        advice=wal_faults(sqlite3.sqlite_version_info),
+        in_clear=in_clear,
+        advice=advice,
     )
 
 

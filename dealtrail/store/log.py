@@ -17,6 +17,7 @@ from dealtrail.store.ending import check_end
 from dealtrail.store.feed import Bell
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogRecorder
+from dealtrail.store.sealing import Vault
 from dealtrail.store.writing import Cache, Writing
 
 
@@ -29,6 +30,7 @@ class Log:
         Errors: no_store, not_a_store, newer_store, damaged, read_only, busy.
         """
         self.path = path
+        self.vault: Vault | None = None
         self._clock = clock
         self.in_memory = path == ":memory:"
         if not self.in_memory:
@@ -172,7 +174,7 @@ class Log:
                     check_end(c, self.id, self.path)
                     self._end_checked = True
                 cache = self._writing_cache
-                writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
+                writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache, self.vault)
                 # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
                 self._writing_cache = Cache()
                 before = writing.position
