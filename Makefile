@@ -38,7 +38,7 @@ bench: .venv/benching
 	touch $@
 
 .venv/developing: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pytest>=8" "hypothesis>=6" "ruff>=0.8" "mypy>=1.13" "import-linter>=2.1" "starlette>=1" "httpx2>=2"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pytest>=8" "hypothesis>=6" "ruff>=0.8" "mypy>=1.13" "import-linter>=2.1" "starlette>=1" "httpx2>=2" "opentelemetry-sdk>=1.30" "cryptography>=44"
 	touch $@
 
 .venv/documenting: .venv/installed

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
+    from dealtrail.projections.health import Health
     from dealtrail.projections.history import Happened
     from dealtrail.projections.pipeline_report import PipelineReport
     from dealtrail.projections.pipelines import DefinitionView
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
+    from dealtrail.store.forgetting import Forgotten
+    from dealtrail.store.keys import KeyFile, Keys
     from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.tenants import Tenants
     from dealtrail.trail import Trail
 
 _HOMES = {
@@ -36,9 +40,13 @@ _HOMES = {
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
     "dealtrail.projections.todo": ("NextActions",),
+    "dealtrail.projections.health": ("Health",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
+    "dealtrail.store.forgetting": ("Forgotten",),
+    "dealtrail.store.keys": ("KeyFile", "Keys"),
     "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.tenants": ("Tenants",),
     "dealtrail.trail": ("Trail",),
 }
 
@@ -51,10 +59,14 @@ __all__ = [
     "DealtrailError",
     "DefinitionView",
     "Draft",
+    "Forgotten",
     "FunnelReport",
     "Happened",
+    "Health",
     "Imported",
     "InvalidInput",
+    "KeyFile",
+    "Keys",
     "Money",
     "Moving",
     "NextActions",
@@ -63,6 +75,7 @@ __all__ = [
     "Refused",
     "Status",
     "StoreError",
+    "Tenants",
     "Trail",
     "parse_json",
 ]

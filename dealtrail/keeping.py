@@ -6,22 +6,32 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from dealtrail.asking import (
+    AskAdoptKeys,
+    AskFeed,
+    AskForgetting,
+    AskHealth,
+    Asking,
+    AskLastRecordedAt,
+    AskRebuild,
+    AskStatus,
+)
 from dealtrail.domain.errors import error
-from dealtrail.domain.texts import shaped
+from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
+from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
-from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.status import Status, status
+from dealtrail.store import forgetting
 from dealtrail.store.feed import feed
-from dealtrail.store.log import Log
+from dealtrail.store.forgetting import Forgotten
+from dealtrail.store.keys import Keys
 from dealtrail.store.recording import Progress
+from dealtrail.store.sealing import shown
 
 
-class Keeping:
+class Keeping(Asking):
     """Questions to the log itself, and the care of its files."""
-
-    _log: Log
-    _model: ReadModel
 
     def last_recorded_at(self) -> datetime | None:
         """When the last event of the log was recorded, None where there is none.
@@ -29,7 +39,7 @@ class Keeping:
         As `known_at` it stands for what the log holds now: whatever comes is recorded later. Give it to several
         questions, such as the pages of a list, so that they fit together.
         """
-        with self._log.reading() as reading:
+        with self._asked(AskLastRecordedAt()), self._log.reading() as reading:
             at = reading.head().recorded_at
         return None if at is None else moment(at)
 
@@ -43,12 +53,48 @@ class Keeping:
         after = shaped(after, Annotated[int, Meta(ge=0, le=2**53)], "after")
         if isinstance(wait, bool) or not isinstance(wait, int | float | None) or not (wait or 0) >= 0:
             raise error("invalid_field", "wait", why="give a number of seconds from 0, or none")
-        return (happened(entry) for entry in feed(self._log, after, wait or 0))
+        self._gate.ask(AskFeed(after=after))
+        return (happened(shown(self._log, entry)) for entry in feed(self._log, after, wait or 0))
+
+    def forget(self, subject: str, by: str, reason: str, *, partly: bool = False) -> Forgotten:
+        """Make the personal texts about a subject unreadable for ever, by destroying its key; figures stay as they are.
+
+        `by` is who decided it and `reason` why, both recorded: give ids and facts. The same subject again changes
+        nothing. Texts that were recorded in clear cannot be erased: with any of them it is refused, unless `partly`.
+        Errors: keys_missing, unknown_subject, recorded_in_clear, invalid_*.
+        """
+        subject, by, reason = (
+            shaped(given, kind, name)
+            for given, kind, name in ((subject, DealId, "subject"), (by, Word, "by"), (reason, Reason, "reason"))
+        )
+        self._gate.named(by)
+        self._gate.ask(AskForgetting(subject=subject, by=by, reason=reason, partly=partly))
+        return forgetting.forget(self._log, subject, by, reason, partly=partly)
+
+    def adopt_keys(self, keys: Keys) -> None:
+        """Encrypt personal texts from here on, in a store that has none in clear.
+
+        `Trail.open` with `keys` does so in any store, and says what was recorded in clear before.
+        Errors: recorded_in_clear, wrong_keys, not_installed.
+        """
+        self._gate.ask(AskAdoptKeys())
+        forgetting.use_keys(self._log, keys, adopt=True)
 
     def status(self) -> Status:
         """How far the log and its read model are, which versions are at work, and how large the files are."""
-        return status(self._log, self._model)
+        with self._asked(AskStatus()):
+            return status(self._log, self._model)
+
+    def health(self, *, least_free_bytes: int = 100_000_000) -> Health:
+        """Whether the store can be read and written at this moment, in a few milliseconds; it waits for nobody.
+
+        Less free disk space than `least_free_bytes` is not `ok`. What is wrong with the files is told, not raised.
+        """
+        least = shaped(least_free_bytes, Annotated[int, Meta(ge=0)], "least_free_bytes")
+        with self._asked(AskHealth()):
+            return health(self._log, self._model, least)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
+        self._gate.ask(AskRebuild())
         self._model.rebuild(progress)

@@ -4,20 +4,34 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
+from dealtrail.asking import AskClosing, AskConformance, Asking, AskNextActions, AskPreview, moments
+from dealtrail.domain.actions import parse_action
 from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.funnel_report import AskedOfCohort
-from dealtrail.projections.question import Asked, Draft, when
-from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.question import Asked, Draft, known_pipeline, lens_of, when
+from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.projections.todo import NextActions, next_actions
-from dealtrail.store.log import Log
+from dealtrail.store import recording
 
 
-class Process:
+class Process(Asking):
     """What deals really go through, and what is to be done for them."""
 
-    _log: Log
-    _model: ReadModel
+    def preview_redefinition(self, pipeline: str, stages: Any, **more: Any) -> list[Moving]:
+        """The open deals that `redefine_pipeline` with these arguments would put into another stage, recording nothing.
+
+        Errors: those with which it would be refused.
+        """
+        action = parse_action({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
+        with self._asked(AskPreview(action=action)):
+            recording.rehearse(self._log, action)
+            at = when(self._log, None, None, "UTC")
+            with self._model.answering(at.position) as c:
+                known = known_pipeline(c, pipeline, at.position)
+                draft = Draft(stages, **{name: more[name] for name in Draft.__struct_fields__ if name in more})
+                before, after = (lens_of(known, given, at) for given in ("current", draft))
+                return moving(c, before, after, at)
 
     def conformance(
         self,
@@ -43,7 +57,9 @@ class Process:
         at = when(self._log, as_of, known_at, tz)
         asked = Asked.parsed(definition, group_by, where, tz)
         of_cohort = AskedOfCohort.parsed(cohort, within, fiscal_year_start, tz)
-        return conformance(self._log, self._model, pipeline, at, asked, of_cohort, limit)
+        more = {**moments(at), **asked.fields(), **of_cohort.shown()}
+        with self._asked(AskConformance(pipeline=pipeline, limit=limit, **more)):
+            return conformance(self._log, self._model, pipeline, at, asked, of_cohort, limit)
 
     def next_actions(
         self,
@@ -61,7 +77,8 @@ class Process:
         Errors: unknown_pipeline, invalid_field, invalid_tz, those of moments.
         """
         at = when(self._log, as_of, known_at, tz)
-        return next_actions(self._log, self._model, pipeline, at, owner, tz)
+        with self._asked(AskNextActions(pipeline=pipeline, owner=owner, tz=tz, **moments(at))):
+            return next_actions(self._log, self._model, pipeline, at, owner, tz)
 
     def closing_report(
         self,
@@ -81,4 +98,5 @@ class Process:
         """
         at = when(self._log, as_of, known_at, tz)
         asked = Asked.parsed(definition, group_by, where, tz)
-        return closing_report(self._log, self._model, pipeline, at, asked)
+        with self._asked(AskClosing(pipeline=pipeline, **moments(at), **asked.fields())):
+            return closing_report(self._log, self._model, pipeline, at, asked)

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 
+from dealtrail import asking
+from dealtrail.asking import Authorize, Gate, moments
 from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
@@ -25,14 +28,14 @@ from dealtrail.projections.question import (
     Draft,
     known_pipeline,
     known_pipelines,
-    lens_of,
     parse_where,
     when,
 )
 from dealtrail.projections.readmodel import ReadModel
-from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
+from dealtrail.store.forgetting import use_keys
+from dealtrail.store.keys import Keys
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Imported, Progress, Recorded
 
@@ -51,29 +54,52 @@ class Trail(Shorthand, Keeping, Process):
     Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, authorize: Authorize | None = None) -> None:
+        self._gate = Gate(authorize)
         self._log = log
         self._model = ReadModel(log)
+        self._whole: Trail | None = None  # of what this is a view; held so that nobody closes it meanwhile
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, clock: Callable[[], datetime] = _now, create: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Callable[[], datetime] = _now,
+        create: bool = True,
+        authorize: Authorize | None = None,
+        keys: Keys | None = None,
     ) -> "Trail":
         """Open a store, founding it where there is none unless `create` is false: a file, or `:memory:`.
 
-        `clock` returns the present as an aware datetime. Errors: no_store, not_a_store, newer_store, damaged, busy.
+        `clock` returns the present as an aware datetime. `authorize` is called with who acts or asks, and the typed
+        action or question, before each; what it raises refuses it (`forbidden`). Then every action needs its `by`.
+        With `keys` personal texts are encrypted from here on, and forgetting that was broken off is finished.
+        Errors: no_store, not_a_store, newer_store, damaged, busy, wrong_keys, not_installed.
         """
         log = Log(os.fspath(path), clock, create=create)
         try:
-            return cls(log)
+            if keys is not None:
+                use_keys(log, keys)
+            return cls(log, authorize)
         except BaseException:
             log.close()
             raise
 
+    def acting(self, actor: str) -> "Trail":
+        """This trail for one actor: an action without `by` is the actor's, one with another `by` is refused.
+
+        It costs nothing, and is not closed: closing this trail closes it. Errors: invalid_field, forbidden.
+        """
+        view = copy(self)
+        view._gate, view._whole = self._gate.acting(actor), self
+        return view
+
     def close(self) -> None:
         """Close every file."""
-        self._model.close()
-        self._log.close()
+        if self._whole is None:
+            self._model.close()
+            self._log.close()
 
     def __enter__(self) -> "Trail":
         return self
@@ -101,7 +127,7 @@ class Trail(Shorthand, Keeping, Process):
         The actions are judged one after the other and share one recorded_at. An error's `facts["index"]` tells which
         action it was, from 0. `progress` is called with how many of how many are decided.
         """
-        return recording.record_all(self._log, actions, progress)
+        return recording.record_all(self._log, self._gate.together(actions), progress)
 
     def record_each(
         self,
@@ -117,21 +143,7 @@ class Trail(Shorthand, Keeping, Process):
         is recorded where any is refused; with `dry_run` nothing is in any case. Both hold the write lock, and what was
         yielded is durable only once the iteration has ended.
         """
-        return recording.record_each(self._log, actions, atomic=atomic, dry_run=dry_run)
-
-    def preview_redefinition(self, pipeline: str, stages: Any, **more: Any) -> list[Moving]:
-        """The open deals that `redefine_pipeline` with these arguments would put into another stage, recording nothing.
-
-        Errors: those with which it would be refused.
-        """
-        action = {**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages}
-        recording.rehearse(self._log, action)
-        at = when(self._log, None, None, "UTC")
-        with self._model.answering(at.position) as c:
-            known = known_pipeline(c, pipeline, at.position)
-            draft = Draft(stages, **{name: more[name] for name in Draft.__struct_fields__ if name in more})
-            before, after = (lens_of(known, given, at) for given in ("current", draft))
-            return moving(c, before, after, at)
+        return recording.record_each(self._log, self._gate.apart(actions), atomic=atomic, dry_run=dry_run)
 
     # Reports
 
@@ -153,7 +165,8 @@ class Trail(Shorthand, Keeping, Process):
         """
         at = when(self._log, as_of, known_at, tz)
         asked = Asked.parsed(definition, group_by, where, tz)
-        return pipeline_report(self._log, self._model, pipeline, at, asked)
+        with self._asked(asking.AskPipelineReport(pipeline=pipeline, **moments(at), **asked.fields())):
+            return pipeline_report(self._log, self._model, pipeline, at, asked)
 
     def funnel_report(
         self,
@@ -178,7 +191,10 @@ class Trail(Shorthand, Keeping, Process):
         at = when(self._log, as_of, known_at, tz)
         asked = Asked.parsed(definition, group_by, where, tz)
         of_cohort = AskedOfCohort.parsed(cohort, within, fiscal_year_start, tz)
-        return funnel_report(self._log, self._model, pipeline, at, asked, of_cohort)
+        with self._asked(
+            asking.AskFunnelReport(pipeline=pipeline, **moments(at), **asked.fields(), **of_cohort.shown())
+        ):
+            return funnel_report(self._log, self._model, pipeline, at, asked, of_cohort)
 
     def deals(
         self,
@@ -201,7 +217,11 @@ class Trail(Shorthand, Keeping, Process):
         back or skip, the two ends of a deviation; `stage` goes with `field="loops"`.
         Errors: invalid_field, unknown_stage.
         """
-        return deals_behind(self._log, self._model, report_of(report), stage, field, group, currency, path, reason)
+        cell: dict[str, Any] = {"stage": stage, "field": field, "group": group, "currency": currency, "path": path}
+        cell["reason"] = reason
+        of = report_of(report)
+        with self._asked(asking.AskDeals(report=of, as_of=of.as_of, known_at=of.known_at, **cell)):
+            return deals_behind(self._log, self._model, of, **cell)
 
     # Deals
 
@@ -211,7 +231,9 @@ class Trail(Shorthand, Keeping, Process):
         Errors: invalid_deal; unknown_deal, where no event of it was recorded by `known_at`.
         """
         at = when(self._log, as_of, known_at, tz)
-        return deals_room.deal(self._log, self._model, shaped(deal, DealId, "deal"), at)
+        name = shaped(deal, DealId, "deal")
+        with self._asked(asking.AskDeal(deal=name, **moments(at))):
+            return deals_room.deal(self._log, self._model, name, at)
 
     def list_deals(
         self,
@@ -234,9 +256,10 @@ class Trail(Shorthand, Keeping, Process):
         are listed only with `status="merged"`. Errors: unknown_pipeline, unknown_stage, invalid_field, invalid_where.
         """
         at = when(self._log, as_of, known_at, tz)
-        return deals_room.list_deals(
-            self._log, self._model, pipeline, at, status, stage, owner, parse_where(where), sort, limit, after
-        )
+        only: dict[str, Any] = {"status": status, "stage": stage, "owner": owner, "where": parse_where(where)}
+        page: dict[str, Any] = {"sort": sort, "limit": limit, "after": after}
+        with self._asked(asking.AskListing(pipeline=pipeline, **moments(at), **only, **page)):
+            return deals_room.list_deals(self._log, self._model, pipeline, at, **only, **page)
 
     def history(self, deal: str, *, known_at: Moment = None, tz: str = "UTC") -> list[Happened]:
         """Every event of a deal recorded by `known_at`, version 1 first, retracted and amended ones marked.
@@ -244,14 +267,16 @@ class Trail(Shorthand, Keeping, Process):
         Errors: invalid_deal, unknown_deal.
         """
         at = when(self._log, None, known_at, tz)
-        return history(self._log, shaped(deal, DealId, "deal"), at.position)
+        name = shaped(deal, DealId, "deal")
+        with self._asked(asking.AskHistory(deal=name, known_at=moments(at)["known_at"])):
+            return history(self._log, name, at.position)
 
     # Pipelines
 
     def pipelines(self, *, as_of: Moment = None, known_at: Moment = None, tz: str = "UTC") -> list[DefinitionView]:
         """Every pipeline known at K, in the order of their keys, with its definition in force at T."""
         at = when(self._log, as_of, known_at, tz)
-        with self._model.answering(at.position) as c:
+        with self._asked(asking.AskPipelines(**moments(at))), self._model.answering(at.position) as c:
             known = known_pipelines(c, at.position)
         return [definition_view(known[key], known[key].in_force(at.as_of).version, at) for key in sorted(known)]
 
@@ -260,6 +285,7 @@ class Trail(Shorthand, Keeping, Process):
     ) -> list[DefinitionView]:
         """Every version of a pipeline's definition known at K, version 1 first. Errors: unknown_pipeline."""
         at = when(self._log, as_of, known_at, tz)
-        with self._model.answering(at.position) as c:
+        question = asking.AskDefinitions(pipeline=pipeline, **moments(at))
+        with self._asked(question), self._model.answering(at.position) as c:
             known = known_pipeline(c, pipeline, at.position)
         return [definition_view(known, version, at) for version in range(1, len(known.definitions) + 1)]

@@ -1,4 +1,4 @@
-"""Ten one-line mutations of the fold, each of which the model's test must notice: `python tests/mutations.py`.
+"""One-line mutations of the fold, each of which the model's test must notice: `python tests/mutations.py`.
 
 Each is tried in a copy of the package; the script fails where one of them survives, or is no longer to be found.
 """
@@ -16,11 +16,12 @@ DEAL = "dealtrail/domain/deal.py"
 MUTATIONS = [
     (FOLD, "before.to_at, before.end_known = at, position", "before.to_at, before.end_known = at, before.known_from"),
     (FOLD, "                before.known_to = position\n", "                before.known_to = FOREVER\n"),
-    (FOLD, "return all(one < next for", "return all(one <= next or True for"),
+    (FOLD, "if place <= last or entry.amends", "if entry.amends"),
     (FOLD, "elif before.from_at == at and before.known_from == position:", "elif before.from_at == at:"),
     (FOLD, "                    period.known_to = position\n", "                    period.known_to = position - 1\n"),
     (FOLD, "if state is not None and _same(state, period.state):", "if state is not None:"),
-    (FOLD, "self._correct(step[-1].position)", "self._correct(step[-1].position + 1)"),
+    (FOLD, "        position = step[-1].position\n", "        position = step[-1].position + 1\n"),
+    (FOLD, "        del self._states[same:]\n", "        del self._states[same + 1 :]\n"),
     (FOLD, 'DealDisqualified: "disqualified"', 'DealDisqualified: "lost"'),
     (FOLD, "self.knowns.append(position)", "self.knowns.append(self.known_from)"),
     (DEAL, "entry.position if entry.amends is None else roots[entry.amends]", "entry.position"),

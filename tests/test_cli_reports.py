@@ -348,7 +348,11 @@ def test_the_status_says_how_far_the_read_model_lags(shop):
     assert (found["position"], found["read_position"], found["behind"]) == (7, 6, 1)
     assert found["files"][str(shop.path)] == shop.path.stat().st_size
     assert set(found["versions"]) >= {"dealtrail", "python", "sqlite"}
-    assert "1 events behind" in shop.run("status").stdout
+    shown = " ".join(shop.run("status").stdout.split())
+    assert "1 events behind, the oldest of them for 0 s; the next question catches up" in shown
+    assert "generation 1; with files: 1" in shown
+    assert "UTC, 6 events in 0." in shown
+    assert "last verify none" in shown
 
 
 def test_a_rebuild_catches_up_and_changes_no_figure(shop):

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import ConformanceReport, NextActions, Trail, importing, templates
+from dealtrail import ConformanceReport, NextActions, Trail, asking, importing, templates
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
 from dealtrail.domain.assignment import parse_assignment
@@ -264,7 +264,7 @@ def test_every_page_stands_in_the_navigation():
 
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
-    for package in (dealtrail, importing, templates)
+    for package in (dealtrail, asking, importing, templates)
     for name in package.__all__
 }
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
+import mutations
 from comparing import figures, plain
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -506,3 +507,8 @@ Engine.TestCase.settings = settings(
     derandomize="DEALTRAIL_EXAMPLES" not in os.environ,
 )
 TestEngine = Engine.TestCase
+
+
+def test_every_mutation_that_is_tried_on_the_code_still_has_its_line():
+    for path, old, _ in mutations.MUTATIONS:
+        assert (mutations.ROOT / path).read_text(encoding="utf-8").count(old) == 1, (path, old)

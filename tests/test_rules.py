@@ -1385,6 +1385,14 @@ def test_a_typed_action_is_the_same_as_its_dict():
     past.when(Amend(deal="D", version=2, changes={"stage": "proposal"})).then("event_retracted", "stage_entered")
 
 
+def test_a_typed_amendment_that_says_nothing_of_the_personal_map_leaves_it():
+    past = given(B2B, opening(1, personal={"name": "Ann"}))
+    past.trail.record(Amend(deal="D", version=1, changes={"source": "web"}))
+    assert past.deal().personal == {"name": "Ann"}
+    past.trail.record(Amend(deal="D", version=3, changes={"personal": None}))
+    assert past.deal().personal == {}
+
+
 # The version expected
 
 

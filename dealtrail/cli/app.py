@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 from dealtrail.cli import (
     closing,
     demo,
+    forgetting,
     importing,
     keeping,
     listing,
@@ -55,6 +56,7 @@ class _App(click.Group):
 
 @click.group(cls=_App, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @options.database(envvar="DEALTRAIL_DB", show_envvar=True)
+@options.key_file(envvars=True)
 @click.version_option(package_name="dealtrail", message="%(prog)s %(version)s")
 def app() -> None:
     """Record what happens to deals, and report on pipelines and funnels as of any past moment.
@@ -101,6 +103,8 @@ for _command in (
     keeping.follow,
     keeping.status,
     keeping.rebuild,
+    forgetting.forget,
+    forgetting.adopt_keys,
     completion,
 ):
     app.add_command(_command)

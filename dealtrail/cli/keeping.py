@@ -48,7 +48,8 @@ def _status(found: "Status") -> Any:
     from dealtrail.cli.tables import add, facts, table, text
 
     last = "" if found.recorded_at is None else f", recorded at {found.recorded_at:%Y-%m-%d %H:%M:%S} UTC"
-    behind = f"{found.behind:,} events behind; the next question catches up" if found.behind else "up to date"
+    oldest = f"the oldest of them for {found.behind_seconds:,.0f} s"
+    behind = f"{found.behind:,} events behind, {oldest}; the next question catches up" if found.behind else "up to date"
     yield facts(
         [
             ("store", found.path),
@@ -56,6 +57,10 @@ def _status(found: "Status") -> Any:
             ("position", f"{found.position:,}{last}"),
             ("chain", found.chain),
             ("read model", f"position {found.read_position:,}, {behind}"),
+            ("generation", f"{found.generation}; with files: {', '.join(map(str, found.generations)) or 'none'}"),
+            ("last rebuild", _rebuilt(found)),
+            ("last verify", _verified(found)),
+            ("bytes", ", ".join(f"{name} {size:,}" for name, size in _sizes(found).items())),
             ("versions", ", ".join(f"{name} {version}" for name, version in found.versions.items())),
         ]
     )
@@ -65,6 +70,22 @@ def _status(found: "Status") -> Any:
     yield files
     for advice in found.advice:
         yield text(advice, "yellow")
+
+
+def _rebuilt(found: "Status") -> str:
+    last = found.last_rebuild
+    return (
+        "none" if last is None else f"{last.at:%Y-%m-%d %H:%M:%S} UTC, {last.position:,} events in {last.seconds:g} s"
+    )
+
+
+def _verified(found: "Status") -> str:
+    last = found.last_verify
+    return "none" if last is None else f"{last['at']}, up to position {last['position']:,}, {last['findings']} findings"
+
+
+def _sizes(found: "Status") -> dict[str, int]:
+    return {"log": found.sizes.log, "wal": found.sizes.wal, "read model": found.sizes.read_model}
 
 
 @click.command()

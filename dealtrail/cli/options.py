@@ -1,5 +1,7 @@
 """The options that commands share, and the store that they name."""
 
+import os
+from base64 import b64decode
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,10 +10,13 @@ import click
 from dealtrail.cli.values import DefinitionFile, Number, facts, scalar
 
 if TYPE_CHECKING:
-    from dealtrail import Trail
+    from dealtrail import KeyFile, Trail
 
 F = TypeVar("F", bound=Callable[..., Any])
 _DB = "dealtrail.db"
+_KEYS = "dealtrail.keys"
+_MASTER = "dealtrail.master"
+_MASTER_KEY = "DEALTRAIL_MASTER_KEY"
 
 
 def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -25,9 +30,12 @@ def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
     return decorate
 
 
-def _remember(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
-    if path is not None:
-        ctx.meta[_DB] = path
+def _remembered(name: str) -> Callable[[click.Context, click.Parameter, str | None], None]:
+    def remember(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
+        if path is not None:
+            ctx.meta[name] = path
+
+    return remember
 
 
 def database(**more: Any) -> Callable[[F], F]:
@@ -37,9 +45,35 @@ def database(**more: Any) -> Callable[[F], F]:
         metavar="FILE",
         type=click.Path(),
         expose_value=False,
-        callback=_remember,
+        callback=_remembered(_DB),
         help="The file of the store.",
         **more,
+    )
+
+
+def key_file(*, envvars: bool = False) -> Callable[[F], F]:
+    """--keys and --master-key-file, which stand before the name of any command or behind one that is about keys."""
+
+    def option(name: str, remembered: str, variable: str, text: str) -> Callable[[F], F]:
+        return click.option(
+            name,
+            metavar="FILE",
+            type=click.Path(),
+            expose_value=False,
+            callback=_remembered(remembered),
+            help=text,
+            envvar=variable if envvars else None,
+            show_envvar=envvars,
+        )
+
+    return together(
+        option("--keys", _KEYS, "DEALTRAIL_KEYS", "The file of the keys of personal texts."),
+        option(
+            "--master-key-file",
+            _MASTER,
+            "DEALTRAIL_MASTER_KEY_FILE",
+            f"Holds the key of that file, 32 bytes in base64; or {_MASTER_KEY} does.",
+        ),
     )
 
 
@@ -52,10 +86,43 @@ def named_store() -> str:
 
 
 def open_trail(*, create: bool = False) -> "Trail":
-    """The store that the command line names, founded only where `create` says so. Errors: no_store and others."""
+    """The store that the command line names, with its keys where it names them; founded only where `create` says so.
+
+    Errors: no_store and others.
+    """
     from dealtrail import Trail
 
-    return Trail.open(named_store(), create=create)
+    keys = named_keys() if _KEYS in click.get_current_context().meta else None
+    return Trail.open(named_store(), create=create, keys=keys)
+
+
+def named_keys(*, create: bool = False) -> "KeyFile":
+    """The keys that the command line or the environment names. Wrong usage: none, or no master key, is named."""
+    from dealtrail import KeyFile
+
+    path = click.get_current_context().meta.get(_KEYS)
+    if not path:
+        raise click.UsageError("no file of keys is named; give --keys FILE, or set DEALTRAIL_KEYS")
+    return KeyFile(str(path), _master_key(), create=create)
+
+
+def _master_key() -> bytes:
+    """The master key, which stands on no command line: others can see those."""
+    path = click.get_current_context().meta.get(_MASTER)
+    if path:
+        with open(path, "rb") as file:
+            text = file.read(1_000)
+    else:
+        text = os.environ.get(_MASTER_KEY, "").encode()
+    if not text.strip():
+        raise click.UsageError(f"no master key is given; give --master-key-file FILE, or set {_MASTER_KEY}")
+    try:
+        key = b64decode(text.strip(), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise click.UsageError("the master key is no base64 of 32 bytes; make one with: openssl rand -base64 32")
+    return key
 
 
 def output(*kinds: str) -> Callable[[F], F]:

@@ -234,9 +234,11 @@ def parse_like(kind: type[Action], fields: dict[str, Any]) -> Any:
     return parse_action(fields | {"action": kind.__struct_config__.tag})
 
 
-def personal_part(action: Any) -> Personal | None:
-    """The personal part of an action, apart from the rest."""
+def personal_part(action: Any, erased: Mapping[str, Any] | None = None) -> Personal | None:
+    """The personal part of an action, apart from the rest; `erased` are fields that nobody can read any more."""
     part = Personal(*(getattr(action, field, None) or None for field in PERSONAL))
+    if erased:
+        part = msgspec.structs.replace(part, **erased)
     return part if part != Personal() else None
 
 
@@ -263,6 +265,8 @@ def _flat(action: Action) -> dict[str, Any]:
     """A typed action in the shape that it has as JSON."""
     flat: dict[str, Any] = {"action": action.__struct_config__.tag} | msgspec.structs.asdict(action)
     if isinstance(action, Amend):
+        if action.personal is None:  # not said; that it be taken away stands among the changes
+            del flat["personal"]
         flat |= flat.pop("changes")
     return flat
 

@@ -71,6 +71,7 @@ from dealtrail.domain.events import (
     PipelineRedefined,
     StageEntered,
     ValueChanged,
+    is_sealed,
 )
 from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.domain.reasons import check_reason
@@ -117,6 +118,10 @@ class Known(Protocol):
 
     def open_deals(self, pipeline: str, owners: Iterable[str]) -> Mapping[str, int]:
         """How many open deals each of these owners has in a pipeline."""
+        ...
+
+    def readable(self, entry: Entry) -> Personal | None:
+        """The personal part of an entry of a deal; texts whose subject is forgotten stay sealed."""
         ...
 
 
@@ -241,7 +246,10 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     for name in action.changes:
         if name not in kind.__struct_fields__:
             raise error("unknown_field", name[:100])
-    changed = parse_like(kind, _as_action(old, deal.id) | action.changes)
+    part = known.readable(old) or Personal()
+    erased = {name: getattr(part, name) for name in PERSONAL if is_sealed(getattr(part, name))}
+    part = msgspec.structs.replace(part, **dict.fromkeys(erased))
+    changed = parse_like(kind, _as_action(old, part, deal.id) | action.changes)
     at = old.occurred_at if action.at is None else instant(action.at)
     retraction = Entry(
         stream=f"deal:{deal.id}",
@@ -268,7 +276,7 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
         _entry(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
         position=turn.position + 1,
         amends=action.version,
-        personal=personal_part(changed),
+        personal=personal_part(changed, {n: text for n, text in erased.items() if n not in action.changes}),
     )
     placed = timeline((*deal.entries, retraction, entry))
     judge_timeline(deal.id, placed, known.pipelines, deal.version)
@@ -411,25 +419,28 @@ def _standing(deal: Deal, version: int) -> Entry:
     return entry
 
 
-def _as_action(entry: Entry, deal: str) -> dict[str, Any]:
+def _as_action(entry: Entry, part: Personal, deal: str) -> dict[str, Any]:
     """The fields of an event, and its personal part, in the shape of the action that made it."""
     kind = _ACTION_OF[type(entry.event)]
-    own = msgspec.structs.asdict(entry.event)
-    if entry.personal is not None:
-        own |= {name: getattr(entry.personal, name) for name in PERSONAL}
+    own = msgspec.structs.asdict(entry.event) | {name: getattr(part, name) for name in PERSONAL}
     return {name: value for name, value in own.items() if name in kind.__struct_fields__} | {"deal": deal}
 
 
 def _first_time(action: Action, stream: str, known: Known) -> Entry | None:
-    """The entry of the first time that this very action was recorded. Errors: id_reused."""
+    """The entry of the first time that this very action was recorded. Errors: id_reused.
+
+    A text that was erased since cannot be compared: then the rest decides.
+    """
     if action.id is None:
         return None
     entry = known.recorded(stream, action.id)
     if entry is None:
         return None
-    given = action.changes if isinstance(action, Amend) else {n: getattr(action, n, None) for n in PERSONAL}
-    stored = entry.personal or Personal()
-    same_person = all((getattr(stored, n) or None) == (given[n] or None) for n in PERSONAL if given.get(n) is not None)
+    changes = action.changes if isinstance(action, Amend) else {n: getattr(action, n, None) for n in PERSONAL}
+    given = {n: changes[n] for n in PERSONAL if changes.get(n) is not None}
+    stored = (known.readable(entry) if given else None) or Personal()
+    pairs = [(getattr(stored, n), text) for n, text in given.items()]
+    same_person = all(is_sealed(old) or (old or None) == (text or None) for old, text in pairs)
     if entry.request != request_digest(action) or not same_person:
         raise error("id_reused", "id", id=action.id, version=entry.version)
     return entry

@@ -94,6 +94,8 @@ _RULES: dict[str, str] = {
     "force before the one that it follows",
     "entry_not_allowed": "a deal may not begin in stage {stage} of pipeline {pipeline}; open or transfer it into one "
     "of: {allowed}",
+    "forbidden": "{actor} may not do this: {why}",
+    "forgotten_subject": "subject {subject} is forgotten; leave personal texts out, or open a deal under a new subject",
     "future_time": "`at` is later than now ({now}); record what has happened",
     "id_reused": "the id {id} was used for another action (version {version}); take a new id for new content",
     "is_opening": "event {version} is the opening of deal {deal}, which cannot be retracted; amend it instead",
@@ -108,6 +110,8 @@ _RULES: dict[str, str] = {
     "other_pipeline": "deal {deal} would be in pipeline {pipeline}{when}, not in {stored}",
     "pipeline_exists": "pipeline {pipeline} is defined already; redefine it instead",
     "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
+    "recorded_in_clear": "{count} events with personal texts were recorded in clear before keys were configured, and "
+    "an event is never changed; record into a new store that has keys, or forget `partly` what is encrypted",
     "required_action_missing": "stage {stage} of deal {deal} still requires: {missing}{when}; complete it first",
     "same_pipeline": "deal {deal} is in pipeline {pipeline} already{when}; move it to a stage instead",
     "skip_not_allowed": "deal {deal} may not skip {stage}{when}; move it there first (stages that may be skipped: "
@@ -118,6 +122,7 @@ _RULES: dict[str, str] = {
     "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",
     "unknown_reason": "{given} is no reason of version {version} of pipeline {pipeline} for {outcome} deals{nearest}; "
     "take one of: {known}",
+    "unknown_subject": "no deal is about subject {subject}; give the `subject` of a deal, by default its id",
     "unknown_stage": "{given} is no stage of version {version} of pipeline {pipeline}{nearest}",
     "unknown_version": "deal {deal} has no event {version}; see its history",
 }
@@ -149,6 +154,7 @@ _CONFLICT: dict[str, str] = {
 }
 
 _STORE: dict[str, str] = {
+    "all_in_use": "all of the {most} stores that may be open at once are in use; retry, or let more be open",
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
     "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
@@ -162,6 +168,9 @@ _STORE: dict[str, str] = {
     "acknowledged: put the file back, or open again",
     "must_reopen": "{path}: the disk failed to keep what it was given, and nothing is recorded here any more: mend it, "
     "then open the store again, which checks the end of the log before it records",
+    "keys_missing": "personal texts of this store are encrypted, and {why}; open it with its keys",
+    "not_installed": "{package} is not installed; pip install 'dealtrail[{extra}]'",
+    "wrong_keys": "{path}: {why}; give the keys with which the store was first opened, and their master key",
     "read_only": "{path} cannot be written to; give this process the right to write the file and its folder, or copy "
     "the closed file to where it has that right",
 }

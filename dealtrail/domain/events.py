@@ -148,6 +148,28 @@ class PipelineRedefined(Terms, frozen=True, omit_defaults=True):
     moves: Mapping[str, Move]
 
 
+class KeysConfigured(msgspec.Struct, frozen=True):
+    """From here on the log holds no personal text in clear; `in_clear` events before it did. `proof` fits its keys."""
+
+    in_clear: int
+    proof: str
+
+
+class ForgettingBegun(msgspec.Struct, frozen=True):
+    """Somebody decided that a subject is forgotten: from here on nobody reads its personal texts."""
+
+    subject: str
+    reason: str
+
+
+class SubjectForgotten(msgspec.Struct, frozen=True):
+    """The key of a subject is destroyed: the texts of `erased` events are gone; `in_clear` were never encrypted."""
+
+    subject: str
+    erased: int
+    in_clear: int
+
+
 DealEvent = (
     DealOpened
     | StageEntered
@@ -166,7 +188,16 @@ DealEvent = (
     | EventRetracted
 )
 PipelineEvent = PipelineDefined | PipelineRedefined
-Event = DealEvent | PipelineEvent
+StoreEvent = KeysConfigured | ForgettingBegun | SubjectForgotten
+Event = DealEvent | PipelineEvent | StoreEvent
+
+# No text that comes in begins with it, and no name in a map is empty: what a store sealed cannot be mistaken.
+SEALED = "\0"
+
+
+def is_sealed(text: str | Mapping[str, str] | None) -> bool:
+    """Whether a personal text stands as the store sealed it: begun with NUL, or in a map under no name."""
+    return text is not None and (text.startswith(SEALED) if isinstance(text, str) else "" in text)
 
 
 class Personal(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -180,9 +211,10 @@ class Personal(msgspec.Struct, frozen=True, omit_defaults=True):
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event with its coordinates in the log.
 
-    `stream` is `deal:ID` or `pipeline:KEY`; `version` counts the events of the stream; `amends` is the version that
-    this event replaces; `request` tells one content of an action from another, where the action had an `id`.
-    `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, 0 where it was not.
+    `stream` is `deal:ID` or `pipeline:KEY`, of what concerns the store itself `subject:ID` or `log:keys`; `version`
+    counts the events of the stream; `amends` is the version that this event replaces; `request` tells one content of an
+    action from another, where the action had an `id`. `clock_behind_us` is by how many microseconds the clock was
+    behind `recorded_at`, 0 where it was not.
     """
 
     stream: str

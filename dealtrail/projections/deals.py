@@ -10,6 +10,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money
 from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.texts import Word, shaped
@@ -18,6 +19,7 @@ from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
 from dealtrail.projections.question import Lens, When, fits, known_pipeline, known_pipelines, lens_of, stage_index
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
+from dealtrail.store.sealing import Opening
 
 STATUSES = ("open", "won", "lost", "disqualified", "merged")
 Where = Mapping[str, Scalar | None]
@@ -68,11 +70,14 @@ def views(c: SQLiteCursor, log: Log, at: When, known: Mapping[str, Pipeline], nu
     values = {**at.values, "numbers": msgspec.json.encode(chosen).decode()}
     lenses = {key: Lens(pipeline, pipeline.in_force(at.as_of), False) for key, pipeline in known.items()}
     stay_of = stays(c, at, lenses, chosen)
-    shown = _personal(c, values)
+    parts = _personal(c, values)
     c.execute(_HELD, values)
     rows = sorted(c.fetchall(), key=lambda row: row[1])
     with log.reading() as reading:
         versions = reading.versions_at([f"deal:{row[1]}" for row in rows], at.position)
+        opening = Opening(reading, log.vault)
+        opening.fetch(part for of_deal in parts.values() for part in of_deal)
+        shown = {number: _shown(opening, deal, parts[number]) for number, deal, *_ in rows if number in parts}
     return [_view(row, stay_of, lenses, shown, versions[f"deal:{row[1]}"]) for row in rows]
 
 
@@ -128,20 +133,29 @@ def _view(
     )
 
 
-def _personal(c: SQLiteCursor, values: Mapping[str, Any]) -> dict[int, tuple[str | None, dict[str, str]]]:
-    """The title and the personal map of each deal, later ones over earlier ones."""
+def _personal(c: SQLiteCursor, values: Mapping[str, Any]) -> dict[int, list[Personal]]:
+    """The titles and the personal maps of each deal in their order, as they are stored."""
     c.execute(
         "SELECT personal.deal, title, personal FROM json_each(:numbers) AS given"
         " JOIN personal ON personal.deal = given.value WHERE at <= :as_of AND known_from <= :position"
         " AND known_to > :position ORDER BY personal.deal, at, personal.root",
         values,
     )
-    shown: dict[int, tuple[str | None, dict[str, str]]] = {}
+    parts: dict[int, list[Personal]] = {}
     for number, title, personal in c.fetchall():
-        before = shown.get(number, (None, {}))
-        named = {} if personal is None else msgspec.json.decode(personal)
-        shown[number] = (title or before[0], before[1] | named)
-    return shown
+        named = None if personal is None else msgspec.json.decode(personal)
+        parts.setdefault(number, []).append(Personal(title, None, named))
+    return parts
+
+
+def _shown(opening: Opening, deal: str, parts: Iterable[Personal]) -> tuple[str | None, dict[str, str]]:
+    """The title and the personal map of a deal, later ones over earlier ones."""
+    title: str | None = None
+    personal: dict[str, str] = {}
+    for part in (opening.shown(deal, stored) for stored in parts):
+        title = part.title or title
+        personal |= part.personal or {}
+    return title, personal
 
 
 def numbers_of(c: SQLiteCursor, deals: list[str]) -> list[int]:

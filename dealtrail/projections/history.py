@@ -11,12 +11,14 @@ from dealtrail.domain.events import Entry, EventRetracted, Personal, fields
 from dealtrail.domain.times import moment
 from dealtrail.store.log import Log
 from dealtrail.store.mapper import name_of
+from dealtrail.store.sealing import all_shown
 
 
 class Happened(msgspec.Struct, frozen=True):
     """An event with all its coordinates.
 
-    `event` is its name, such as `stage_entered`, and `data` its fields. In a history, `retracted_by` is the version of
+    `event` is its name, such as `stage_entered`, and `data` its fields. One that concerns the store itself, such as
+    `subject_forgotten`, has neither a deal nor a pipeline. In a history, `retracted_by` is the version of
     the retraction that took it back, and `amended_by` that of the event which took its place; `amends` is the version
     whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, or 0.
     """
@@ -43,7 +45,7 @@ class Happened(msgspec.Struct, frozen=True):
 def history(log: Log, deal: str, position: int) -> list[Happened]:
     """Every event of a deal up to a position, version 1 first. Errors: unknown_deal."""
     with log.reading() as reading:
-        entries = reading.entries(f"deal:{deal}", position)
+        entries = all_shown(log, reading, reading.entries(f"deal:{deal}", position))
     if not entries:
         raise error("unknown_deal", "deal", deal=deal)
     retracted = {e.event.version: e.version for e in entries if isinstance(e.event, EventRetracted)}

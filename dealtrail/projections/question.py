@@ -311,6 +311,10 @@ class Asked(msgspec.Struct, frozen=True):
         """The arguments, checked. Errors: invalid_group_by, invalid_where."""
         return cls(definition, parse_group_by(group_by), parse_where(where), tz)
 
+    def fields(self) -> dict[str, Any]:
+        """By their names."""
+        return msgspec.structs.asdict(self)
+
     def shown(self) -> dict[str, Any]:
         """As a question repeats them."""
         return {

@@ -5,27 +5,39 @@ a pointer; a file that others hold open is never replaced. The pointer is a smal
 one process rebuild at a time, and its commit is the switch.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from glob import escape, glob
 from threading import Lock
+from time import perf_counter
 
+import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
+from dealtrail.domain.times import moment
 from dealtrail.projections.schema import fingerprint, migrate
 from dealtrail.projections.writing import catch_up, fill, read_checkpoint
+from dealtrail.store import telemetry
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.log import Log
 from dealtrail.store.reading import Reading
 from dealtrail.store.recording import Progress
-
-logger = logging.getLogger("dealtrail")
+from dealtrail.store.telemetry import logger
 
 # A read model that is further behind than this, and than it is long, is faster made anew than caught up.
 _REBUILD_BEHIND = 50_000
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """When the read model was last made anew, as which generation, up to which position, and how long that took."""
+
+    at: datetime
+    generation: int
+    position: int
+    seconds: float
 
 
 class ReadModel:
@@ -35,6 +47,8 @@ class ReadModel:
         self._log = log
         self._lock = Lock()
         self._point()
+        if not log.in_memory:
+            telemetry.watch(self)
 
     def _point(self) -> None:
         """Open the pointer, at no generation yet."""
@@ -73,6 +87,7 @@ class ReadModel:
 
     def close(self) -> None:
         """Close every connection."""
+        telemetry.unwatch(self)
         self._pointer.close()
         if self._generation is not None:
             self._generation.close()
@@ -90,6 +105,49 @@ class ReadModel:
         with translated(self._path):
             generation = self._current()
             return 0 if generation is None else _checkpoint(generation)[1]
+
+    @property
+    def store(self) -> str:
+        """The path of the log."""
+        return self._log.path
+
+    def lag(self) -> tuple[int, float]:
+        """How many events are not folded yet, and for how many seconds the oldest of them has been in the log."""
+        position = self.position()
+        with self._log.reading() as reading:
+            behind = max(0, reading.head().position - position)
+            oldest = reading.following(position, 1) if behind else []
+        return behind, max(0, self._log.clock() - oldest[0].recorded_at) / 1_000_000 if oldest else 0.0
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation that answers; 0 before the first."""
+        with translated(self._path):
+            self._current()
+        return self._number
+
+    def generations(self) -> list[int]:
+        """The numbers of the generations that have files: the one that answers, and older ones."""
+        if self._log.in_memory:
+            return [self._number] if self._number else []
+        folder, beginning = os.path.dirname(os.path.abspath(self._path)), os.path.basename(self._path) + "-"
+        ends = [name.removeprefix(beginning) for name in os.listdir(folder) if name.startswith(beginning)]
+        return sorted(int(end) for end in ends if end.isdecimal())
+
+    def note(self, name: str, value: str) -> None:
+        """Keep something about the whole read model beside the pointer, where it outlives a rebuild."""
+        with translated(self._path), self._pointer.transaction(commit=True) as c:
+            _note(c, name, value)
+
+    def noted(self, name: str) -> str | None:
+        """What was kept under a name; None for nothing."""
+        with translated(self._path), self._pointer.transaction(commit=False) as c:
+            c.execute("SELECT 1 FROM sqlite_master WHERE name = 'note'")
+            if not c.fetchone():
+                return None
+            c.execute("SELECT value FROM note WHERE name = ?", (name,))
+            row = c.fetchone()
+        return None if row is None else str(row[0])
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log, in a new generation, then switch to it.
@@ -116,13 +174,14 @@ class ReadModel:
         """Fold what the log got since the checkpoint; False where the read model must or should be made anew."""
         log_id, position, chain, _ = read_checkpoint(c)
         with self._log.reading() as reading:
-            if log_id != self._log.id or not _follows(reading, position, chain):
+            if log_id != self._log.id or not _follows(self.store, reading, position, chain):
                 return False
             behind = reading.head().position - position
             if behind > max(_REBUILD_BEHIND, position):
-                logger.info("the read model is %d events behind; rebuilding it", behind)
+                logger.info("%s is %d events behind; rebuilding it", self._path, behind)
                 return False
-            catch_up(c, reading, self._log.id, position)
+            with telemetry.Work("catch_up", self.store):
+                catch_up(c, reading, self._log.id, position)
         return True
 
     def _current(self) -> Datastore | None:
@@ -143,13 +202,13 @@ class ReadModel:
         try:
             log_id, position, chain, made_by = _checkpoint(generation)
             if log_id != self._log.id or made_by != fingerprint():
-                logger.warning("the read model was made by other code or of another log; rebuilding it")
+                logger.warning("%s was made by other code or of another log; rebuilding it", self._path)
             else:
                 with self._log.reading() as reading:
-                    if _follows(reading, position, chain):
+                    if _follows(self.store, reading, position, chain):
                         return generation
         except Exception as trouble:  # whatever is wrong with the file: it is a cache, and is made again
-            logger.warning("the read model cannot be read (%s); rebuilding it", trouble)
+            logger.warning("%s cannot be read (%s); rebuilding it", self._path, trouble)
         generation.close()
         return None
 
@@ -161,7 +220,8 @@ class ReadModel:
 
         Nothing is done where another process has put one in the place of generation `instead_of` meanwhile.
         """
-        with self._pointer.transaction(commit=True) as pointer:
+        with self._pointer.transaction(commit=True) as pointer, telemetry.Work("rebuild", self.store):
+            began = perf_counter()
             pointer.execute("SELECT number FROM generation")
             number = pointer.fetchone()[0]
             if instead_of not in (None, number):
@@ -172,6 +232,10 @@ class ReadModel:
                 fill(c, reading, self._log.id, progress)
             self._finish(generation)
             pointer.execute("UPDATE generation SET number = ?", (number,))
+            position, seconds = _checkpoint(generation)[1], round(perf_counter() - began, 3)
+            made = Rebuilt(moment(self._log.clock()), number, position, seconds)
+            _note(pointer, "rebuilt", msgspec.json.encode(made).decode())
+            logger.info("made generation %d of %s: %d events in %.1f s", number, self._path, position, seconds)
         with self._lock:
             self._generation, self._number = generation, number
             self._files = (self._files[0], inode(self._file(number)))
@@ -214,21 +278,29 @@ class ReadModel:
                     self._remove(int(found[1]))
 
 
-def _follows(reading: Reading, position: int, chain: str) -> bool:
+def _follows(store: str, reading: Reading, position: int, chain: str) -> bool:
     """Whether a log holds what its read model was made of; where it does not, its reader should know."""
     found = reading.chain_at(position)
     if found is None:
         logger.warning(
-            "the log ends at position %d, but its read model knew %d: its newest steps were lost, or an older file was"
-            " put in its place; rebuilding the read model",
+            "%s: the log ends at position %d, but its read model knew %d: its newest steps were lost, or an older file"
+            " was put in its place; rebuilding the read model",
+            store,
             reading.head().position,
             position,
         )
     elif found != bytes.fromhex(chain):
         logger.warning(
-            "the log differs at position %d from what its read model was made of; rebuilding the read model", position
+            "%s: the log differs at position %d from what its read model was made of; rebuilding the read model",
+            store,
+            position,
         )
     return found == bytes.fromhex(chain)
+
+
+def _note(c: SQLiteCursor, name: str, value: str) -> None:
+    c.execute("CREATE TABLE IF NOT EXISTS note (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL)")
+    c.execute("INSERT OR REPLACE INTO note (name, value) VALUES (?, ?)", (name, value))
 
 
 def _checkpoint(generation: Datastore) -> tuple[str, int, str, str]:

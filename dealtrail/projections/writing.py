@@ -132,9 +132,10 @@ def catch_up(c: SQLiteCursor, reading: Reading, log_id: str, position: int) -> N
         by_stream: dict[str, list[Entry]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry)
-        for stream in [stream for stream in by_stream if stream.startswith("pipeline:")]:
+        for stream in [stream for stream in by_stream if not stream.startswith("deal:")]:
             del by_stream[stream]
-            _write_pipeline(c, reading.entries(stream, position))
+            if stream.startswith("pipeline:"):
+                _write_pipeline(c, reading.entries(stream, position))
         _go_on(c, writer, reading, {stream.removeprefix("deal:"): new for stream, new in by_stream.items()}, position)
         writer.flush()
     write_checkpoint(c, log_id, head.position, head.chain)

@@ -18,7 +18,7 @@ from eventsourcing.sqlite import (
 )
 
 from dealtrail.domain.errors import DealtrailError, error
-from dealtrail.store import forks
+from dealtrail.store import forks, telemetry
 
 LOCK_TIMEOUT_SECONDS = 60
 # Between two attempts at the write lock. SQLite's own handler waits longer the longer it has waited, so that whoever
@@ -215,12 +215,15 @@ def translated(path: str) -> Iterator[None]:
     """Errors of SQLite and of the library as ours, so that no other reaches the caller."""
     try:
         yield
-    except DealtrailError:
+    except DealtrailError as trouble:
+        telemetry.trouble(trouble)
         raise
     except ConnectionPoolClosedError as trouble:
         raise error("closed") from trouble
     except (sqlite3.Error, PersistenceError) as trouble:
-        raise _translated(path, trouble) from trouble
+        translation = _translated(path, trouble)
+        telemetry.trouble(translation)
+        raise translation from trouble
 
 
 _CODES = {

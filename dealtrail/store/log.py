@@ -11,11 +11,13 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.times import Instant, instant
+from dealtrail.store import telemetry
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
 from dealtrail.store.ending import check_end
 from dealtrail.store.feed import Bell
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import APPLICATION_ID, FORMAT, Head, LogRecorder
+from dealtrail.store.sealing import Vault
 from dealtrail.store.writing import Cache, Writing
 
 
@@ -28,6 +30,7 @@ class Log:
         Errors: no_store, not_a_store, newer_store, damaged, read_only, busy.
         """
         self.path = path
+        self.vault: Vault | None = None
         self._clock = clock
         self.in_memory = path == ":memory:"
         if not self.in_memory:
@@ -48,6 +51,7 @@ class Log:
         self._end_checked = False
         self._unsynced = False
         self.bell = Bell()
+        telemetry.logger.info("opened %s: log %s", path, self.id)
 
     def _inspect(self, create: bool) -> None:
         """Refuse what is no store before anything is done to it: opening for writing would make it a WAL database."""
@@ -82,6 +86,7 @@ class Log:
             return known
         if not create:
             raise error("no_store", path=self.path)
+        founded = False
         with self._datastore.transaction(commit=True) as c:
             known = self._identity(c)  # another process may have founded it meanwhile
             if known is None:
@@ -89,6 +94,9 @@ class Log:
                 self.recorder._create_table(c)
                 known = uuid4().hex
                 c.execute("INSERT INTO log (id, format) VALUES (?, ?)", (known, FORMAT))
+                founded = True
+        if founded:
+            telemetry.logger.info("founded %s: log %s", self.path, known)
         return known
 
     def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
@@ -138,6 +146,17 @@ class Log:
             now = self.clock()
         return now if head.recorded_at is None else max(now, head.recorded_at), head, settled
 
+    def read_end(self) -> None:
+        """Read the last event, as everything that comes builds on it. Errors: damaged, gone, and whatever hinders."""
+        with self.reading() as reading:
+            end = reading.head().position
+            reading.following(end - 1, 1)
+
+    def lock_is_free(self) -> bool:
+        """Whether nobody holds the write lock; it does not wait."""
+        with translated(self.path), self._datastore.lock_if_free() as free:
+            return free
+
     @contextmanager
     def writing(self) -> Iterator[Writing]:
         """Hold the write lock; what was recorded is committed at the end.
@@ -146,17 +165,19 @@ class Log:
         """
         self._must_be_there()
         self._must_be_sure()
-        with suppress(_Discarded):
+        with telemetry.Work("record", self.path, current=False) as work, suppress(_Discarded):
             with self._noticing_syncs(), translated(self.path), self._datastore.transaction(commit=True) as c:
+                work.waited()
                 self._must_be_there()  # the wait for the lock may have been long
                 self._must_be_sure()
                 if not self._end_checked:
                     check_end(c, self.id, self.path)
                     self._end_checked = True
                 cache = self._writing_cache
-                writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache)
+                writing = Writing(Reading(c, self.recorder, self.path), self.clock, cache, self.vault)
                 # Until the commit is through the cache runs ahead of the log: it must not outlive a rollback.
                 self._writing_cache = Cache()
+                before = writing.position
                 yield writing
                 if writing.discarded:
                     raise _Discarded
@@ -164,6 +185,7 @@ class Log:
             self._must_be_there()
             self._writing_cache = cache
             self.bell.ring()
+            telemetry.recorded(writing.position - before)
 
     @contextmanager
     def _noticing_syncs(self) -> Iterator[None]:

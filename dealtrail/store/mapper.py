@@ -21,10 +21,13 @@ from dealtrail.domain.events import (
     Event,
     EventRetracted,
     ExpectedCloseChanged,
+    ForgettingBegun,
+    KeysConfigured,
     Personal,
     PipelineDefined,
     PipelineRedefined,
     StageEntered,
+    SubjectForgotten,
     ValueChanged,
 )
 
@@ -47,6 +50,9 @@ TAGS: dict[type[Any], str] = {
     EventRetracted: "event_retracted.1",
     PipelineDefined: "pipeline_defined.1",
     PipelineRedefined: "pipeline_redefined.1",
+    KeysConfigured: "keys_configured.1",
+    ForgettingBegun: "forgetting_begun.1",
+    SubjectForgotten: "subject_forgotten.1",
 }
 _DECODERS: dict[str, Callable[[bytes], Any]] = {tag: msgspec.json.Decoder(kind).decode for kind, tag in TAGS.items()}
 _ENCODER = msgspec.json.Encoder()

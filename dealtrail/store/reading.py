@@ -17,6 +17,8 @@ _ENTRY = (
     "originator_id, originator_version, position, recorded_at, occurred_at, topic, state, actor, action_id, "
     "request, amends, personal, clock_behind_us"
 )
+# The stream of what concerns the keys of the log as a whole.
+KEYS_STREAM = "log:keys"
 
 
 class Reading:
@@ -26,6 +28,13 @@ class Reading:
         self._c = c
         self.recorder = recorder
         self._path = path
+        self._forgotten: dict[str, bool] = {}
+        self._sealing: bool | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the log is."""
+        return self._path
 
     @property
     def cursor(self) -> SQLiteCursor:
@@ -65,6 +74,24 @@ class Reading:
         )
         return dict(self._c.fetchall())
 
+    def is_forgotten(self, subject: str) -> bool:
+        """Whether somebody decided that a subject is forgotten."""
+        if subject not in self._forgotten:
+            self._forgotten[subject] = self.has(f"subject:{subject}")
+        return self._forgotten[subject]
+
+    @property
+    def is_sealing(self) -> bool:
+        """Whether the log takes no personal text in clear any more."""
+        if self._sealing is None:
+            self._sealing = self.has(KEYS_STREAM)
+        return self._sealing
+
+    def has(self, stream: str) -> bool:
+        """Whether a stream holds any event."""
+        self._c.execute("SELECT 1 FROM event WHERE originator_id = ? LIMIT 1", (stream,))
+        return self._c.fetchone() is not None
+
     def entries(self, stream: str, upto: int) -> list[Entry]:
         """The entries of a stream up to a position, version 1 first."""
         self._c.execute(
@@ -101,6 +128,35 @@ class Reading:
             if len(same) < limit:
                 break
         return entries
+
+    def parts_about(self, subject: str) -> list[bytes] | None:
+        """The personal parts, as they are stored, of every deal that ever had a subject; None where none had."""
+        self._c.execute(
+            "SELECT DISTINCT originator_id FROM event WHERE topic LIKE 'deal_opened.%'"
+            " AND json_extract(CAST(state AS TEXT), '$.subject') = ?",
+            (subject,),
+        )
+        streams = [row[0] for row in self._c.fetchall()]
+        self._c.execute(
+            "SELECT personal FROM json_each(?) JOIN event ON originator_id = value WHERE personal IS NOT NULL",
+            (msgspec.json.encode(streams).decode(),),
+        )
+        return [row[0] for row in self._c.fetchall()] if streams else None
+
+    def count_personal(self) -> int:
+        """How many events have a personal part."""
+        self._c.execute("SELECT count(*) FROM event WHERE personal IS NOT NULL")
+        count: int = self._c.fetchone()[0]
+        return count
+
+    def lengths(self, kind: str) -> dict[str, int]:
+        """How many events each stream of a kind holds."""
+        self._c.execute(
+            "SELECT originator_id, count(*) FROM event WHERE originator_id > ? AND originator_id < ?"
+            " GROUP BY originator_id",
+            (f"{kind}:", f"{kind};"),
+        )
+        return dict(self._c.fetchall())
 
     def all_streams(self, kind: str, upto: int) -> Iterator[tuple[str, list[Entry]]]:
         """Every stream of a kind (`deal`, `pipeline`) with its entries, one after the other, in little memory."""

@@ -1,0 +1,296 @@
+"""Asking: every question as a typed struct, and the gate at which a host's hook says who may ask and act."""
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from dealtrail.domain.actions import Action, DealAction, RedefinePipeline, parse_action
+from dealtrail.domain.conditions import Scalar
+from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
+from dealtrail.domain.texts import Word, shaped
+from dealtrail.domain.times import moment
+from dealtrail.projections.behind import Report
+from dealtrail.projections.question import When
+from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store.log import Log
+from dealtrail.store.telemetry import Work
+
+__all__ = [
+    "Action",
+    "AskAdoptKeys",
+    "AskClosing",
+    "AskConformance",
+    "AskDeal",
+    "AskDeals",
+    "AskDefinitions",
+    "AskFeed",
+    "AskForgetting",
+    "AskFunnelReport",
+    "AskHealth",
+    "AskHistory",
+    "AskLastRecordedAt",
+    "AskListing",
+    "AskNextActions",
+    "AskPipelineReport",
+    "AskPipelines",
+    "AskPreview",
+    "AskRebuild",
+    "AskStatus",
+    "CohortQuestion",
+    "DealAction",
+    "Question",
+    "ReportQuestion",
+    "TimedQuestion",
+]
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, tag_field="question", tag="question"):
+    """A question to a trail, its arguments as they were understood. Its tag is the name of the method of `Trail`."""
+
+    @property
+    def name(self) -> str:
+        """The method of `Trail`."""
+        return str(self.__struct_config__.tag)
+
+
+class TimedQuestion(Question, frozen=True, kw_only=True):
+    """A question about a pair of moments: those that the answer will be about, never later than now."""
+
+    as_of: datetime
+    known_at: datetime
+
+
+class ReportQuestion(TimedQuestion, frozen=True, kw_only=True):
+    """What every report is asked."""
+
+    pipeline: str
+    definition: Any
+    group_by: tuple[str, ...]
+    where: dict[str, Scalar | None]
+    tz: str
+
+
+class CohortQuestion(ReportQuestion, frozen=True, kw_only=True):
+    """What a report on a cohort is asked. `where` and `group_by` look at deals as they opened."""
+
+    cohort: str
+    within: int | float | None
+    fiscal_year_start: int
+
+
+class AskPipelineReport(ReportQuestion, frozen=True, kw_only=True, tag="pipeline_report"):
+    """`Trail.pipeline_report`."""
+
+
+class AskFunnelReport(CohortQuestion, frozen=True, kw_only=True, tag="funnel_report"):
+    """`Trail.funnel_report`."""
+
+
+class AskConformance(CohortQuestion, frozen=True, kw_only=True, tag="conformance"):
+    """`Trail.conformance`."""
+
+    limit: int
+
+
+class AskClosing(ReportQuestion, frozen=True, kw_only=True, tag="closing_report"):
+    """`Trail.closing_report`."""
+
+
+class AskNextActions(TimedQuestion, frozen=True, kw_only=True, tag="next_actions"):
+    """`Trail.next_actions`."""
+
+    pipeline: str
+    owner: str | None
+    tz: str
+
+
+class AskDeals(TimedQuestion, frozen=True, kw_only=True, tag="deals"):
+    """`Trail.deals`. The report came from the caller: what it says of itself is true only if it can be made again."""
+
+    report: Report
+    stage: str | None
+    field: str | None
+    group: dict[str, Scalar | None] | None
+    currency: str | None
+    path: Sequence[str | None] | None
+    reason: str | msgspec.UnsetType | None
+
+
+class AskDeal(TimedQuestion, frozen=True, kw_only=True, tag="deal"):
+    """`Trail.deal`."""
+
+    deal: str
+
+
+class AskListing(TimedQuestion, frozen=True, kw_only=True, tag="list_deals"):
+    """`Trail.list_deals`."""
+
+    pipeline: str
+    status: str | None
+    stage: str | None
+    owner: str | None
+    where: dict[str, Scalar | None]
+    sort: str
+    limit: int
+    after: str | None
+
+
+class AskHistory(Question, frozen=True, kw_only=True, tag="history"):
+    """`Trail.history`: the events of a deal that had been recorded by `known_at`."""
+
+    deal: str
+    known_at: datetime
+
+
+class AskPipelines(TimedQuestion, frozen=True, kw_only=True, tag="pipelines"):
+    """`Trail.pipelines`."""
+
+
+class AskDefinitions(TimedQuestion, frozen=True, kw_only=True, tag="definitions"):
+    """`Trail.definitions`."""
+
+    pipeline: str
+
+
+class AskPreview(Question, frozen=True, kw_only=True, tag="preview_redefinition"):
+    """`Trail.preview_redefinition`, with the action that it rehearses."""
+
+    action: RedefinePipeline
+
+
+class AskFeed(Question, frozen=True, kw_only=True, tag="follow"):
+    """`Trail.follow`: every event of the log behind a position. Asked once, when the feed is made."""
+
+    after: int
+
+
+class AskLastRecordedAt(Question, frozen=True, kw_only=True, tag="last_recorded_at"):
+    """`Trail.last_recorded_at`."""
+
+
+class AskStatus(Question, frozen=True, kw_only=True, tag="status"):
+    """`Trail.status`."""
+
+
+class AskHealth(Question, frozen=True, kw_only=True, tag="health"):
+    """`Trail.health`."""
+
+
+class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):
+    """`Trail.rebuild`."""
+
+
+class AskForgetting(Question, frozen=True, kw_only=True, tag="forget"):
+    """`Trail.forget`: the subject, who decided it, and why."""
+
+    subject: str
+    by: str
+    reason: str
+    partly: bool
+
+
+class AskAdoptKeys(Question, frozen=True, kw_only=True, tag="adopt_keys"):
+    """`Trail.adopt_keys`."""
+
+
+Request = Action | Question
+# Called with who asks or acts, and what; raising refuses it.
+Authorize = Callable[[str, Request], None]
+
+
+def moments(at: When) -> dict[str, Any]:
+    """The moments of a question, by the names of their fields."""
+    return {"as_of": moment(at.as_of), "known_at": moment(at.known_at)}
+
+
+class Gate:
+    """Who acts and asks, where that is known, and the hook that says whether they may."""
+
+    def __init__(self, authorize: Authorize | None, actor: str | None = None) -> None:
+        if not (authorize is None or callable(authorize)):
+            raise error("invalid_field", "authorize", why="give a function of an actor and a request")
+        self._authorize = authorize
+        self._actor = actor
+
+    def acting(self, actor: str) -> "Gate":
+        """The same gate for one actor. Errors: forbidden, where somebody acts already."""
+        if self._actor is not None:
+            why = f"acting for {self._actor} already; take `acting` of the trail that was opened"
+            raise error("forbidden", "actor", actor=self._actor, why=why)
+        return Gate(self._authorize, shaped(actor, Word, "actor"))
+
+    def ask(self, question: Question) -> None:
+        """Let a question through. Errors: forbidden."""
+        if self._authorize is not None:
+            if self._actor is None:
+                why = "it is not said who asks; ask through trail.acting(actor)"
+                raise error("forbidden", "actor", actor="somebody", why=why)
+            self._let(self._actor, question)
+
+    def named(self, by: str) -> None:
+        """Refuse a `by` that names somebody else than the one who acts. Errors: forbidden."""
+        if self._actor not in (None, by):
+            raise error("forbidden", "by", actor=self._actor, why=f"`by` names {by}")
+
+    def action(self, given: Any) -> Any:
+        """An action, typed and allowed. Errors: forbidden; missing_field, where it has no `by`; those of its shape."""
+        action: Action = parse_action(given)
+        if action.by is None and self._actor is not None:
+            action = msgspec.structs.replace(action, by=self._actor)
+        if action.by is None:
+            raise error("missing_field", "by")
+        self.named(action.by)
+        self._let(action.by, action)
+        return action
+
+    def together(self, actions: Any) -> Any:
+        """The actions of one step, each allowed."""
+        return self._together(actions) if self._watches and isinstance(actions, Iterable) else actions
+
+    def apart(self, actions: Iterable[Any]) -> Iterable[Any]:
+        """Actions that are steps of their own, each allowed, or the error in the place of one that is not."""
+        return map(self._tried, actions) if self._watches else actions
+
+    @property
+    def _watches(self) -> bool:
+        return self._authorize is not None or self._actor is not None
+
+    def _together(self, actions: Iterable[Any]) -> Iterable[Action]:
+        for index, given in enumerate(actions):
+            try:
+                yield self.action(given)
+            except DealtrailError as refusal:
+                refusal.facts["index"] = index
+                raise
+
+    def _tried(self, given: Any) -> Any:
+        if isinstance(given, DealtrailError):
+            return given
+        try:
+            return self.action(given)
+        except (InvalidInput, Refused) as refusal:
+            return refusal
+
+    def _let(self, actor: str, request: Request) -> None:
+        if self._authorize is None:
+            return
+        try:
+            self._authorize(actor, request)
+        except Exception as objection:
+            why = getattr(objection, "message", None) or str(objection) or type(objection).__name__
+            raise error("forbidden", actor=actor, why=why) from objection
+
+
+class Asking:
+    """What every part of Trail that answers questions has."""
+
+    _log: Log
+    _model: ReadModel
+    _gate: Gate
+
+    def _asked(self, question: Question) -> Work:
+        """Let a question through; what this returns measures the answer. Errors: forbidden."""
+        self._gate.ask(question)
+        return Work(question.name, self._log.path)
