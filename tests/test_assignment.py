@@ -34,7 +34,8 @@ from hypothesis import strategies as st
 
 from dealtrail import Draft, Trail
 from dealtrail.cli.app import app
-from dealtrail.domain.assignment import Group, Had, Member, whose_turn
+from dealtrail.domain.assignment import Group, Member
+from dealtrail.domain.distribution import Had, whose_turn
 from dealtrail.testing import Clock
 
 STAGES = ("lead", "qualified", "proposal")

@@ -1,13 +1,12 @@
-"""The distribution of leads: what a definition says of it, checked, and whose turn it is."""
+"""Assignments: what a definition says of the distribution of leads, checked, and what an opening says of it."""
 
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from dealtrail.domain.conditions import Basis, Condition, Move, chosen, parse_move
+from dealtrail.domain.conditions import Condition, Move, parse_move
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.texts import Key, Word, shaped, unique, without_nulls
 
@@ -28,6 +27,11 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     rule: Literal["round_robin", "least_open_deals"]
     owners: Annotated[tuple[Member, ...], Meta(min_length=1, max_length=100)]
+
+    @property
+    def taking(self) -> list[Member]:
+        """The owners who are not paused, in the order of the list."""
+        return [member for member in self.owners if not member.paused]
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,13 +57,6 @@ class Assigned(msgspec.Struct, frozen=True):
     number: int
     of: int
     open_deals: int | None
-
-
-class Had(msgspec.Struct, frozen=True):
-    """What an owner had of a group before: how many leads that count, and the log position of the last of all."""
-
-    leads: int = 0
-    last: int = 0
 
 
 def parse_assignment(given: object) -> Assignment | None:
@@ -91,62 +88,6 @@ def _group_of(given: object, key: str, where: str) -> Group:
     shaped(key, Key, f"{where}.key")
     group: Group = shaped(given, Group, where)
     unique([member.owner for member in group.owners], f"{where}.owners")
-    if not _taking(group):
+    if not group.taking:
         raise error("nobody_to_assign", f"{where}.owners", group=key)
     return group
-
-
-def group_for(assignment: Assignment, basis: Basis) -> tuple[str, Condition | None]:
-    """The key of the group that a new deal falls to, and the condition that chose it."""
-    if isinstance(assignment.choose, str):
-        return assignment.choose, None
-    rule = chosen(assignment.choose, basis)
-    return rule.to, rule.when
-
-
-def whose_turn(group: Group, had: Mapping[str, Had], open_deals: Mapping[str, int]) -> Member:
-    """The owner who gets the next lead of a group.
-
-    It is the one who would then have the least for their weight: of the group's leads that count, or of open deals.
-    Of equals it is who waits longest for a lead of the group, whoever never had one before all others; then who stands
-    first in the list. A round robin leaves out who would get ahead of their share: of n leads an owner of weight w
-    among W in all has less than n·w÷W + 1. That is the quota method of Balinski and Young (1975), under which everyone
-    is always within one of their exact share.
-    """
-    candidates = _taking(group)
-    none = Had()
-    if group.rule == "round_robin":
-        count = {member.owner: had.get(member.owner, none).leads for member in candidates}
-        weights, following = sum(member.weight for member in candidates), sum(count.values()) + 1
-        candidates = [one for one in candidates if count[one.owner] * weights < following * one.weight]
-    else:
-        count = {member.owner: open_deals.get(member.owner, 0) for member in candidates}
-    return min(
-        candidates,
-        key=lambda one: (Fraction(count[one.owner] + 1, one.weight), had.get(one.owner, none).last),
-    )
-
-
-def assigned(
-    group: tuple[str, Group, Condition | None], since: int, had: Mapping[str, Had], open_deals: Mapping[str, int]
-) -> tuple[str, Assigned]:
-    """The owner whose turn it is in a group that a condition chose, and why."""
-    key, among, when = group
-    member = whose_turn(among, had, open_deals)
-    own = had.get(member.owner, Had())
-    of_rule = among.rule == "least_open_deals"
-    return member.owner, Assigned(
-        group=key,
-        when=when,
-        rule=among.rule,
-        weight=member.weight,
-        since=since,
-        number=own.leads + 1,
-        of=sum(one.leads for one in had.values()) + 1,
-        open_deals=open_deals.get(member.owner, 0) if of_rule else None,
-    )
-
-
-def _taking(group: Group) -> Sequence[Member]:
-    """The owners of a group who are not paused, in the order of the list."""
-    return [member for member in group.owners if not member.paused]

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from dealtrail.domain.assignment import Had
 from dealtrail.domain.deal import fold, timeline
+from dealtrail.domain.distribution import Had
 from dealtrail.domain.events import DealOpened, Entry
 from dealtrail.store import mapper
 from dealtrail.store.reading import Reading

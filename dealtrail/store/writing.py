@@ -6,13 +6,14 @@ from itertools import islice
 from uuid import uuid4
 
 from dealtrail.domain.actions import Action
-from dealtrail.domain.assignment import Had
 from dealtrail.domain.deal import Deal
-from dealtrail.domain.decide import Turn, decide
+from dealtrail.domain.decide import decide
+from dealtrail.domain.distribution import Had
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import DealOpened, Entry, Personal, StoreEvent
 from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.domain.times import Instant
+from dealtrail.domain.turns import Turn
 from dealtrail.store import distribution, mapper
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import LogEvent
