@@ -20,6 +20,7 @@ from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections.checking import ReportCheck, check_report
+from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.funnel_report import FunnelReport
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
@@ -66,7 +67,9 @@ class Keeping(Asking):
         kept = None if head is None else Head.parse(head)
         return verify(self._log, self._model, kept, progress)
 
-    def check_report(self, report: PipelineReport | FunnelReport | Mapping[str, Any]) -> ReportCheck:
+    def check_report(
+        self, report: PipelineReport | FunnelReport | ConformanceReport | Mapping[str, Any]
+    ) -> ReportCheck:
         """Make a report again from its own question, and tell whether it is the same, or what differs and why.
 
         `report` may be one that was read back from its JSON, as a dict. The answer also says what the same question

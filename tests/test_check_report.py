@@ -50,11 +50,15 @@ QUESTIONS = [
 ]
 
 
+KINDS = ["pipeline", "funnel", "conformance"]
+
+
 def asked(past, kind="pipeline", **question):
     """A report, and the same as somebody reads it from a file."""
     past.clock.now = on(101)
-    ask = past.trail.pipeline_report if kind == "pipeline" else past.trail.funnel_report
-    report = ask("b2b", **({"cohort": "2026-01"} if kind == "funnel" else {}), **question)
+    trail = past.trail
+    ask = {"pipeline": trail.pipeline_report, "funnel": trail.funnel_report, "conformance": trail.conformance}[kind]
+    report = ask("b2b", **({} if kind == "pipeline" else {"cohort": "2026-01"}), **question)
     return report, json.loads(msgspec.json.encode(report))
 
 
@@ -77,7 +81,7 @@ def told(differences):
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=repr)
-@pytest.mark.parametrize("kind", ["pipeline", "funnel"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_report_that_this_log_gave_is_equal_from_its_struct_and_from_its_json(kind, question):
     past = given(*PAST)
     report, file = asked(past, kind, **question)
@@ -87,7 +91,7 @@ def test_a_report_that_this_log_gave_is_equal_from_its_struct_and_from_its_json(
         assert (check.since, check.events) == ([], [])
 
 
-@pytest.mark.parametrize("kind", ["pipeline", "funnel"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_report_stays_equal_whatever_is_recorded_later_and_the_later_events_are_told(kind):
     past = given(*PAST)
     report, file = asked(past, kind)
@@ -99,7 +103,7 @@ def test_a_report_stays_equal_whatever_is_recorded_later_and_the_later_events_ar
         (position + 1, "D", "deal_opened"),
         (position + 2, "A", "stage_entered"),
     ]
-    count, cohort = ("deals", 1) if kind == "pipeline" else ("cohort", 2)
+    count, cohort = {"pipeline": ("deals", 1), "funnel": ("cohort", 2), "conformance": ("deals", 2)}[kind]
     assert ("total", count, cohort, cohort + 1) in told(check.since)
 
 
@@ -155,6 +159,23 @@ def test_a_figure_that_was_edited_in_the_file_is_named_and_so_is_that_it_was_edi
     _, file = asked(past, group_by="owner")
     check = past.trail.check_report(edited(file, *path, to=to))
     assert not check.ok
+    assert kinds(check) == ["content_digest", "report"]
+    assert told(check.differences) == [difference]
+
+
+PATHS = [
+    (("conforming",), 1, ("total", "conforming", 1, 2)),
+    (("variants", 0, "won"), 5, ("path lead", "won", 5, 1)),
+    (("kinds", 0, "deals"), 3, ("kind entry", "deals", 3, 0)),
+    (("other_variants", "deals"), 3, ("other variants", "deals", 3, 0)),
+]
+
+
+@pytest.mark.parametrize(("path", "to", "difference"), PATHS, ids=repr)
+def test_a_figure_of_a_conformance_report_that_was_edited_is_named(path, to, difference):
+    past = given(*PAST)
+    _, file = asked(past, "conformance", limit=10)
+    check = past.trail.check_report(edited(file, *path, to=to))
     assert kinds(check) == ["content_digest", "report"]
     assert told(check.differences) == [difference]
 

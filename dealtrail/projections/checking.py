@@ -11,8 +11,9 @@ from dealtrail.domain.events import ActionCompleted, ActivityLogged, Entry, Even
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import Instant, instant, moment, parse_moment, zone
 from dealtrail.projections.behind import Report, deals_behind, report_of
-from dealtrail.projections.funnel_report import AskedOfCohort, FunnelReport, funnel_report
-from dealtrail.projections.pipeline_report import pipeline_report
+from dealtrail.projections.conformance import ConformanceReport, conformance
+from dealtrail.projections.funnel_report import AskedOfCohort, funnel_report
+from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
 from dealtrail.projections.provenance import content_digest, digest
 from dealtrail.projections.question import Asked, When
 from dealtrail.projections.readmodel import ReadModel
@@ -20,7 +21,19 @@ from dealtrail.store.log import Log
 from dealtrail.store.mapper import name_of
 from dealtrail.store.verifying import Finding
 
-_FIGURES = ("stages", "total", "groups")
+# What a report says of itself, apart from its figures.
+_HEADING = (
+    *("question", "pipeline", "cohort", "as_of", "known_at", "position", "definition", "draft", "within", "limit"),
+    *("content_digest", "digest"),
+)
+# What the rows of a list of figures are called, and by which of their fields.
+_ROWS = {
+    "stages": ("stage", ("stage",)),
+    "kinds": ("kind", ("kind",)),
+    "deviations": ("deviation", ("kind", "from", "to")),
+    "variants": ("path", ("stages",)),
+    "loops": ("loop", ("stage",)),
+}
 # What no figure of a report is made of.
 _UNREAD = (ActivityLogged, ActionCompleted, ExpectedCloseChanged)
 _BATCH = 1_000
@@ -31,7 +44,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 class Difference(msgspec.Struct, frozen=True):
     """A field of which a report says one thing and the log another; None where one of them has no such field.
 
-    `where` is `report`, `question`, `total`, `stage KEY`, or one of the latter two of a group.
+    `where` is `report`, `question`, `total`, `stage KEY` or another row of figures, or one of these of a group.
     """
 
     where: str
@@ -83,6 +96,7 @@ class _Question(msgspec.Struct, frozen=True):
     cohort: str | None = None
     within: int | float | None = None
     fiscal_year_start: int = 1
+    limit: int = 20
 
 
 def check_report(log: Log, model: ReadModel, given: object) -> ReportCheck:
@@ -125,7 +139,10 @@ def _since(
 def _bindings(report: Report, last: int, chain: bytes | None) -> list[Finding]:
     """What a report's own digests say of it."""
     found = []
-    if content_digest(report.question, {name: getattr(report, name) for name in _FIGURES}) != report.content_digest:
+    if (
+        content_digest(report.question, {name: getattr(report, name) for name in _figures(report)})
+        != report.content_digest
+    ):
         why = "the report was edited: its content_digest is not that of its question and figures"
         found.append(Finding("content_digest", why, report.position))
     if chain is None:
@@ -146,9 +163,11 @@ def _bindings(report: Report, last: int, chain: bytes | None) -> list[Finding]:
 def _made(log: Log, model: ReadModel, report: Report, question: _Question, at: When) -> Report:
     """The answer of the log to a report's question, at moments of its own."""
     asked = Asked.parsed(question.definition, tuple(question.group_by), question.where, question.tz)
-    if not isinstance(report, FunnelReport):
+    if isinstance(report, PipelineReport):
         return pipeline_report(log, model, question.pipeline, at, asked)
     of_cohort = AskedOfCohort.parsed(question.cohort, question.within, question.fiscal_year_start, question.tz)
+    if isinstance(report, ConformanceReport):
+        return conformance(log, model, question.pipeline, at, asked, of_cohort, question.limit)
     return funnel_report(log, model, question.pipeline, at, asked, of_cohort)
 
 
@@ -163,19 +182,39 @@ def _differences(report: Report, again: Report) -> Iterator[Difference]:
 def _flat(report: Report) -> dict[tuple[str, str], Any]:
     """Every field of a report, by where it stands and its name."""
     plain = msgspec.to_builtins(report)
-    flat = {("report", name): value for name, value in plain.items() if name not in ("question", *_FIGURES)}
-    flat |= {("question", name): value for name, value in plain["question"].items()}
-    flat |= _flat_figures("", plain)
-    for group in plain["groups"] or ():
-        named = ", ".join(f"{name}={_encode(value).decode()}" for name, value in group["group"].items())
+    figures = {name: plain.pop(name) for name in _figures(report)}
+    flat = {("question", name): value for name, value in plain.pop("question").items()}
+    flat |= {("report", name): value for name, value in plain.items()}
+    groups = figures.pop("groups")
+    flat |= _flat_figures("", figures)
+    for group in groups or ():
+        named = ", ".join(f"{name}={_encode(value).decode()}" for name, value in group.pop("group").items())
         flat |= _flat_figures(f"group {named}: ", group)
     return flat
 
 
-def _flat_figures(of: str, plain: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
-    rows = [(f"{of}stage {stage['stage']}", stage) for stage in plain["stages"]]
-    rows.append((f"{of}total", plain["total"]))
-    return {(where, name): value for where, row in rows for name, value in row.items()}
+def _figures(report: Report) -> list[str]:
+    """The fields of a report that its content_digest covers beside the question."""
+    return [name for name in report.__struct_fields__ if name not in _HEADING]
+
+
+def _flat_figures(of: str, figures: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
+    flat: dict[tuple[str, str], Any] = {}
+    for name, value in figures.items():
+        if name in _ROWS:
+            called, keys = _ROWS[name]
+            for row in value:
+                where = " ".join([called, *(_called(row[key]) for key in keys)])
+                flat |= {(f"{of}{where}", field): part for field, part in row.items()}
+        elif name in ("total", "other_variants"):
+            flat |= {(f"{of}{name.replace('_', ' ')}", field): part for field, part in value.items()}
+        else:
+            flat[f"{of}total", name] = value
+    return flat
+
+
+def _called(key: Any) -> str:
+    return " > ".join(key) if isinstance(key, list) else "none" if key is None else str(key)
 
 
 def _is_figure(one: Difference) -> bool:
@@ -185,7 +224,7 @@ def _is_figure(one: Difference) -> bool:
 
 def _explaining(log: Log, model: ReadModel, reports: list[Report], upto: int) -> Iterator[LaterEvent]:
     """The events recorded after the first report that bear on one: of the deals behind it, and of its definitions."""
-    behind = [deals_behind(log, model, report, None, None, None, None) for report in reports]
+    behind = [deals_behind(log, model, report, None, None, None, None, None) for report in reports]
     streams = {f"deal:{deal.deal}" for deals in behind for deal in deals}
     first = reports[0]
     pipeline, as_of = f"pipeline:{first.pipeline}", instant(first.as_of)
