@@ -10,15 +10,19 @@ from dealtrail.asking import (
     AskAdoptKeys,
     AskFeed,
     AskForgetting,
+    AskCheckReport,
+    AskHead,
     AskHealth,
     Asking,
     AskLastRecordedAt,
     AskRebuild,
     AskStatus,
+    AskVerify,
 )
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
+from dealtrail.projections.behind import report_of
 from dealtrail.projections.checking import ReportCheck, check_report
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.funnel_report import FunnelReport
@@ -52,7 +56,8 @@ class Keeping(Asking):
 
     def head(self) -> Head:
         """The end of the log, position and chain: to be kept elsewhere, where whoever can write the store cannot."""
-        return end_of(self._log)
+        with self._asked(AskHead()):
+            return end_of(self._log)
 
     def verify(self, head: Head | str | None = None, progress: Progress | None = None) -> Verification:
         """Recompute what the log and the read model say, and tell what is wrong: the first wrong position, or the row.
@@ -65,6 +70,7 @@ class Keeping(Asking):
         Errors: invalid_field, closed, gone, disk_error.
         """
         kept = None if head is None else Head.parse(head)
+        self._gate.ask(AskVerify())
         return verify(self._log, self._model, kept, progress)
 
     def check_report(
@@ -76,7 +82,9 @@ class Keeping(Asking):
         would say otherwise as known now, and which later events explain it. Errors: those of the report's shape, such
         as missing_field and invalid_field.
         """
-        return check_report(self._log, self._model, report)
+        given = report_of(report)
+        with self._asked(AskCheckReport(report=given)):
+            return check_report(self._log, self._model, given)
 
     def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
         """The events recorded after a position, in log order, each once; those of one step come into sight together.

@@ -10,7 +10,7 @@ from dealtrail.domain.errors import InvalidInput, Refused
 from dealtrail.domain.events import ActionCompleted, ActivityLogged, Entry, EventRetracted, ExpectedCloseChanged
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import Instant, instant, moment, parse_moment, zone
-from dealtrail.projections.behind import Report, deals_behind, report_of
+from dealtrail.projections.behind import Report, deals_behind
 from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.funnel_report import AskedOfCohort, funnel_report
 from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
@@ -99,9 +99,8 @@ class _Question(msgspec.Struct, frozen=True):
     limit: int = 20
 
 
-def check_report(log: Log, model: ReadModel, given: object) -> ReportCheck:
+def check_report(log: Log, model: ReadModel, report: Report) -> ReportCheck:
     """Check a report; see `Trail.check_report`."""
-    report = report_of(given)
     question: _Question = shaped(report.question, _Question, "report.question")
     as_of, known_at = (parse_moment(at, "report.question", zone("UTC")) for at in (question.as_of, question.known_at))
     with log.reading() as reading:
