@@ -741,6 +741,6 @@ def test_the_command_refuses_what_is_no_head_and_a_store_that_is_not_there(path,
 
 
 def test_status_shows_the_last_verification(path):
-    assert "never" in run(path, "status").stdout
+    assert "sound" not in run(path, "status").stdout
     run(path, "verify")
     assert f"position {EVENTS}: sound" in run(path, "status").stdout
