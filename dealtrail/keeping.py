@@ -8,9 +8,9 @@ from msgspec import Meta
 
 from dealtrail.asking import (
     AskAdoptKeys,
+    AskCheckReport,
     AskFeed,
     AskForgetting,
-    AskCheckReport,
     AskHead,
     AskHealth,
     Asking,
