@@ -48,7 +48,8 @@ def folded(log: Log, upto: int, c: SQLiteCursor | None, progress: Progress) -> t
             comparison.begin()
             for entries in _each(reading, "pipeline", upto):
                 comparison.pipeline(entries)
-            done = 0
+            # No row is made of these, but each must be an event that can be read.
+            done = sum(len(entries) for kind in ("subject", "log") for entries in _each(reading, kind, upto))
             for entries in _each(reading, "deal", upto):
                 comparison.deal(entries)
                 done += len(entries)

@@ -38,6 +38,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "amends": ("integer", "null"),
     "personal": ("blob", "null"),
 }
+_STREAM_KINDS = (b"deal:", b"pipeline:", b"subject:", b"log:")
 _LETTERS = {"null": b"n", "integer": b"i", "text": b"t", "blob": b"b"}
 # The bytes of a text as they are stored, also where they are no text at all.
 _RAW = ", ".join(f"typeof({name}), CAST({name} AS BLOB)" for name in (*COLUMNS, "chain"))
@@ -172,8 +173,8 @@ class _Seen:
             self.note("time", position, f"event {position} was recorded before the clock said so")
         elif cells["amends"] and not 0 < int(cells["amends"]) < int(cells["originator_version"]):
             self.note("column", position, f"event {position} amends an event that does not come before it")
-        elif not cells["originator_id"].startswith((b"deal:", b"pipeline:")):
-            self.note("column", position, f"event {position} is of neither a deal nor a pipeline")
+        elif not cells["originator_id"].startswith(_STREAM_KINDS):
+            self.note("column", position, f"event {position} is of neither a deal nor a pipeline, a subject or the log")
 
 
 def _link(chain: bytes, log: bytes, position: int, types: list[str], values: list[bytes]) -> bytes:
