@@ -20,6 +20,7 @@ from dealtrail.store.telemetry import Work
 __all__ = [
     "Action",
     "AskAdoptKeys",
+    "AskCheckReport",
     "AskConformance",
     "AskDeal",
     "AskDeals",
@@ -27,6 +28,7 @@ __all__ = [
     "AskFeed",
     "AskForgetting",
     "AskFunnelReport",
+    "AskHead",
     "AskHealth",
     "AskHistory",
     "AskLastRecordedAt",
@@ -37,6 +39,7 @@ __all__ = [
     "AskPreview",
     "AskRebuild",
     "AskStatus",
+    "AskVerify",
     "CohortQuestion",
     "DealAction",
     "Question",
@@ -170,6 +173,20 @@ class AskStatus(Question, frozen=True, kw_only=True, tag="status"):
 
 class AskHealth(Question, frozen=True, kw_only=True, tag="health"):
     """`Trail.health`."""
+
+
+class AskHead(Question, frozen=True, kw_only=True, tag="head"):
+    """`Trail.head`."""
+
+
+class AskVerify(Question, frozen=True, kw_only=True, tag="verify"):
+    """`Trail.verify`."""
+
+
+class AskCheckReport(Question, frozen=True, kw_only=True, tag="check_report"):
+    """`Trail.check_report`: the answer tells what the report's question says now. The report came from the caller."""
+
+    report: Report
 
 
 class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):

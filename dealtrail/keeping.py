@@ -1,33 +1,44 @@
 """Keeping: what whoever looks after a store does with it as a whole. The other half of Trail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from dealtrail.asking import (
     AskAdoptKeys,
+    AskCheckReport,
     AskFeed,
     AskForgetting,
+    AskHead,
     AskHealth,
     Asking,
     AskLastRecordedAt,
     AskRebuild,
     AskStatus,
+    AskVerify,
 )
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
+from dealtrail.projections.behind import report_of
+from dealtrail.projections.checking import ReportCheck, check_report
+from dealtrail.projections.conformance import ConformanceReport
+from dealtrail.projections.funnel_report import FunnelReport
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
+from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.status import Status, status
+from dealtrail.projections.verification import Verification, verify
 from dealtrail.store import forgetting
 from dealtrail.store.feed import feed
 from dealtrail.store.forgetting import Forgotten
+from dealtrail.store.heads import Head
 from dealtrail.store.keys import Keys
 from dealtrail.store.recording import Progress
 from dealtrail.store.sealing import shown
+from dealtrail.store.verifying import end_of
 
 
 class Keeping(Asking):
@@ -42,6 +53,38 @@ class Keeping(Asking):
         with self._asked(AskLastRecordedAt()), self._log.reading() as reading:
             at = reading.head().recorded_at
         return None if at is None else moment(at)
+
+    def head(self) -> Head:
+        """The end of the log, position and chain: to be kept elsewhere, where whoever can write the store cannot."""
+        with self._asked(AskHead()):
+            return end_of(self._log)
+
+    def verify(self, head: Head | str | None = None, progress: Progress | None = None) -> Verification:
+        """Recompute what the log and the read model say, and tell what is wrong: the first wrong position, or the row.
+
+        The log is read as it is stored: the chain over every column, numbering, times, tables and triggers, SQLite's
+        own integrity check. Then everything is folded again, and the read model compared row by row. `head`: one kept
+        elsewhere, as a `Head` or its text; without it a cut end, an older copy in the place of the log, or a log that
+        was written anew is not seen. `progress` is called with how much of how much is done. Nothing is written but
+        when it was verified, beside the read model.
+        Errors: invalid_field, closed, gone, disk_error.
+        """
+        kept = None if head is None else Head.parse(head)
+        self._gate.ask(AskVerify())
+        return verify(self._log, self._model, kept, progress)
+
+    def check_report(
+        self, report: PipelineReport | FunnelReport | ConformanceReport | Mapping[str, Any]
+    ) -> ReportCheck:
+        """Make a report again from its own question, and tell whether it is the same, or what differs and why.
+
+        `report` may be one that was read back from its JSON, as a dict. The answer also says what the same question
+        would say otherwise as known now, and which later events explain it. Errors: those of the report's shape, such
+        as missing_field and invalid_field.
+        """
+        given = report_of(report)
+        with self._asked(AskCheckReport(report=given)):
+            return check_report(self._log, self._model, given)
 
     def follow(self, after: int = 0, *, wait: float | None = None) -> Iterator[Happened]:
         """The events recorded after a position, in log order, each once; those of one step come into sight together.

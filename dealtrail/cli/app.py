@@ -6,7 +6,19 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dealtrail.cli import demo, forgetting, importing, keeping, listing, options, paths, recording, reports, todo
+from dealtrail.cli import (
+    auditing,
+    demo,
+    forgetting,
+    importing,
+    keeping,
+    listing,
+    options,
+    paths,
+    recording,
+    reports,
+    todo,
+)
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
@@ -90,6 +102,9 @@ for _command in (
     keeping.rebuild,
     forgetting.forget,
     forgetting.adopt_keys,
+    auditing.head,
+    auditing.verify,
+    auditing.check_report,
     completion,
 ):
     app.add_command(_command)

@@ -81,7 +81,10 @@ def _rebuilt(found: "Status") -> str:
 
 def _verified(found: "Status") -> str:
     last = found.last_verify
-    return "none" if last is None else f"{last['at']}, up to position {last['position']:,}, {last['findings']} findings"
+    if last is None:
+        return "none"
+    outcome = f"{last.findings:,} findings" if last.findings else "sound"
+    return f"{last.at:%Y-%m-%d %H:%M:%S} UTC, position {last.position:,}: {outcome}"
 
 
 def _sizes(found: "Status") -> dict[str, int]:

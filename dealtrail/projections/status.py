@@ -6,13 +6,13 @@ import sqlite3
 from datetime import datetime
 from glob import escape, glob
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 
 from dealtrail.domain.times import moment
 from dealtrail.projections.readmodel import ReadModel, Rebuilt
 from dealtrail.projections.schema import fingerprint
+from dealtrail.projections.verification import Verified, last_verified
 from dealtrail.store.forgetting import recorded_in_clear
 from dealtrail.store.log import Log
 from dealtrail.store.recorder import FORMAT
@@ -53,7 +53,7 @@ class Status(msgspec.Struct, frozen=True):
     generation: int
     generations: list[int]
     last_rebuild: Rebuilt | None
-    last_verify: dict[str, Any] | None
+    last_verify: Verified | None
     versions: dict[str, str]
     sizes: Sizes
     files: dict[str, int]
@@ -67,7 +67,7 @@ def status(log: Log, model: ReadModel) -> Status:
         head = reading.head()
     behind, behind_seconds = model.lag()
     files = {} if log.in_memory else _files(log.path)
-    rebuilt, verified = model.noted("rebuilt"), model.noted("verified")
+    rebuilt = model.noted("rebuilt")
     in_clear = recorded_in_clear(log)
     advice = wal_faults(sqlite3.sqlite_version_info)
     if in_clear:
@@ -88,7 +88,7 @@ def status(log: Log, model: ReadModel) -> Status:
         generation=model.generation,
         generations=model.generations(),
         last_rebuild=None if rebuilt is None else msgspec.json.decode(rebuilt, type=Rebuilt),
-        last_verify=None if verified is None else msgspec.json.decode(verified),
+        last_verify=last_verified(model),
         versions={
             "dealtrail": version("dealtrail"),
             "python": platform.python_version(),

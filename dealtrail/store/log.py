@@ -100,6 +100,12 @@ class Log:
         return known
 
     def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
+        try:
+            return self._read_identity(c)
+        except UnicodeDecodeError as trouble:  # Python cannot even read what SQLite says of a schema that is damaged
+            raise error("damaged", path=self.path, why="its schema cannot be read") from trouble
+
+    def _read_identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
         c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         tables = {row[0] for row in c.fetchall()}
         if not tables:
@@ -109,7 +115,7 @@ class Log:
             raise error("not_a_store", path=self.path, why="it holds the tables of something else")
         c.execute("SELECT id, format FROM log")
         row = c.fetchone()
-        if row is None:
+        if row is None or type(row[1]) is not int:
             raise error("damaged", path=self.path, why="the log has lost its identity")
         if row[1] > FORMAT:
             raise error("newer_store", path=self.path, format=row[1])

@@ -13,7 +13,7 @@ FORMAT = 1
 APPLICATION_ID = 0x6465616C  # "deal": how the file says what it is
 
 # Metadata is nullable so that the recorder stores what the library alone knows of; the log always fills it.
-_SCHEMA = (
+SCHEMA = (
     """CREATE TABLE IF NOT EXISTS event (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         originator_id TEXT NOT NULL,
@@ -115,7 +115,7 @@ class LogRecorder(SQLiteApplicationRecorder):
 
     def construct_create_table_statements(self) -> list[str]:
         """The table, its indexes and the triggers that refuse any change of the past."""
-        return list(_SCHEMA)
+        return list(SCHEMA)
 
     def head(self, c: SQLiteCursor) -> Head:
         """The end of the log as this transaction sees it."""
