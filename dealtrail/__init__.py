@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
+    from dealtrail.store.copying import BackedUp
     from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.store.restoring import Restored
     from dealtrail.trail import Trail
 
 _HOMES = {
@@ -34,11 +36,14 @@ _HOMES = {
     "dealtrail.projections.todo": ("NextActions",),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
+    "dealtrail.store.copying": ("BackedUp",),
     "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.store.restoring": ("Restored",),
     "dealtrail.trail": ("Trail",),
 }
 
 __all__ = [
+    "BackedUp",
     "Conflict",
     "ConformanceReport",
     "DealView",
@@ -55,6 +60,7 @@ __all__ = [
     "PipelineReport",
     "Recorded",
     "Refused",
+    "Restored",
     "Status",
     "StoreError",
     "Trail",

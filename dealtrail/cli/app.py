@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dealtrail.cli import demo, importing, keeping, listing, options, paths, recording, reports, todo
+from dealtrail.cli import backing, demo, importing, keeping, listing, options, paths, recording, reports, todo
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
@@ -87,6 +87,8 @@ for _command in (
     keeping.follow,
     keeping.status,
     keeping.rebuild,
+    backing.backup,
+    backing.restore,
     completion,
 ):
     app.add_command(_command)

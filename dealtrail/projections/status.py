@@ -21,6 +21,7 @@ class Status(msgspec.Struct, frozen=True):
     """A store at this moment.
 
     `chain` is the hash of the log's last event: kept elsewhere, it shows later whether the log was cut or rewritten.
+    `brought` is the last position whose `recorded_at` was brought from elsewhere by a restore, 0 where none was.
     `behind` counts the events that the read model does not know yet; the next question catches up with them. `files`
     are sizes in bytes. `advice` says what to mend, if anything.
     """
@@ -31,6 +32,7 @@ class Status(msgspec.Struct, frozen=True):
     position: int
     recorded_at: datetime | None
     chain: str
+    brought: int
     read_position: int
     behind: int
     versions: dict[str, str]
@@ -41,7 +43,7 @@ class Status(msgspec.Struct, frozen=True):
 def status(log: Log, model: ReadModel) -> Status:
     """The state of a store. Errors: damaged, busy."""
     with log.reading() as reading:
-        head = reading.head()
+        head, brought = reading.head(), reading.brought()
     read_position = min(model.position(), head.position)
     advice = []
     if sqlite3.sqlite_version_info < _SOUND_WAL:
@@ -56,6 +58,7 @@ def status(log: Log, model: ReadModel) -> Status:
         position=head.position,
         recorded_at=None if head.recorded_at is None else moment(head.recorded_at),
         chain=head.chain.hex(),
+        brought=brought,
         read_position=read_position,
         behind=head.position - read_position,
         versions={

@@ -93,14 +93,17 @@ class Writing:
             entries = self._cache.pipeline_entries.get(stream, ())
         return next((entry for entry in entries if entry.id == id), None)
 
-    def step(self, actions: Iterable[Action]) -> list[Entry]:
+    def step(self, actions: Iterable[Action], elsewhere: Instant | None = None) -> list[Entry]:
         """Decide one atomic step: each action after the one before, all with one recorded_at, later than any other.
 
+        `elsewhere`: when it was recorded elsewhere, later than any other and earlier than now.
         Returns for each action the entry that it left, or had left the first time. An error leaves the transaction
         in a state that must be rolled back, unless it came from the only action of the step.
         """
         reading = self._clock()
         recorded_at = reading if self._recorded_at is None else max(reading, self._recorded_at + 1)
+        if elsewhere is not None:
+            recorded_at = elsewhere
         left: list[Entry] = []
         for index, action in enumerate(actions):
             turn = Turn(recorded_at, self._position + 1, uuid4().hex, recorded_at - reading)
