@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
     from dealtrail.projections.verification import Verification, Verified
+    from dealtrail.store.copying import BackedUp
     from dealtrail.store.forgetting import Forgotten
     from dealtrail.store.heads import Head
     from dealtrail.store.keys import KeyFile, Keys
     from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.store.restoring import Restored
     from dealtrail.store.verifying import Finding
     from dealtrail.tenants import Tenants
     from dealtrail.trail import Trail
@@ -48,13 +50,16 @@ _HOMES = {
     "dealtrail.store.forgetting": ("Forgotten",),
     "dealtrail.store.keys": ("KeyFile", "Keys"),
     "dealtrail.store.heads": ("Head",),
-    "dealtrail.store.recording": ("Imported", "Recorded"),
     "dealtrail.tenants": ("Tenants",),
     "dealtrail.store.verifying": ("Finding",),
+    "dealtrail.store.copying": ("BackedUp",),
+    "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.store.restoring": ("Restored",),
     "dealtrail.trail": ("Trail",),
 }
 
 __all__ = [
+    "BackedUp",
     "Conflict",
     "ConformanceReport",
     "DealView",
@@ -80,6 +85,7 @@ __all__ = [
     "Recorded",
     "Refused",
     "ReportCheck",
+    "Restored",
     "Status",
     "StoreError",
     "Tenants",

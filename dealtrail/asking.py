@@ -20,6 +20,7 @@ from dealtrail.store.telemetry import Work
 __all__ = [
     "Action",
     "AskAdoptKeys",
+    "AskBackup",
     "AskCheckReport",
     "AskConformance",
     "AskDeal",
@@ -191,6 +192,13 @@ class AskCheckReport(Question, frozen=True, kw_only=True, tag="check_report"):
 
 class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):
     """`Trail.rebuild`."""
+
+
+class AskBackup(Question, frozen=True, kw_only=True, tag="backup"):
+    """`Trail.backup`: the path that is written, and the position that it goes on from, if any."""
+
+    dest: str
+    since: int | None
 
 
 class AskForgetting(Question, frozen=True, kw_only=True, tag="forget"):

@@ -8,6 +8,7 @@ from click.shell_completion import get_completion_class
 
 from dealtrail.cli import (
     auditing,
+    backing,
     demo,
     forgetting,
     importing,
@@ -105,6 +106,8 @@ for _command in (
     auditing.head,
     auditing.verify,
     auditing.check_report,
+    backing.backup,
+    backing.restore,
     completion,
 ):
     app.add_command(_command)

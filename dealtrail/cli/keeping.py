@@ -56,6 +56,7 @@ def _status(found: "Status") -> Any:
             ("log", f"{found.log}, format {found.format}"),
             ("position", f"{found.position:,}{last}"),
             ("chain", found.chain),
+            *([("brought", f"recorded_at from elsewhere up to position {found.brought:,}")] if found.brought else []),
             ("read model", f"position {found.read_position:,}, {behind}"),
             ("generation", f"{found.generation}; with files: {', '.join(map(str, found.generations)) or 'none'}"),
             ("last rebuild", _rebuilt(found)),

@@ -33,6 +33,7 @@ class Status(msgspec.Struct, frozen=True):
     """A store at this moment.
 
     `chain` is the hash of the log's last event: kept elsewhere, it shows later whether the log was cut or rewritten.
+    `brought` is the last position whose `recorded_at` was brought from elsewhere by a restore, 0 where none was.
     `behind` counts the events that the read model does not know yet, and `behind_seconds` says for how long the oldest
     of them has been in the log; the next question catches up with them. `generation` is the file of the read model that
     answers, 0 before the first; `generations` are those that have files. `last_rebuild` and `last_verify` are what the
@@ -47,6 +48,7 @@ class Status(msgspec.Struct, frozen=True):
     position: int
     recorded_at: datetime | None
     chain: str
+    brought: int
     read_position: int
     behind: int
     behind_seconds: float
@@ -64,7 +66,7 @@ class Status(msgspec.Struct, frozen=True):
 def status(log: Log, model: ReadModel) -> Status:
     """The state of a store. Errors: damaged, busy."""
     with log.reading() as reading:
-        head = reading.head()
+        head, brought = reading.head(), reading.brought()
     behind, behind_seconds = model.lag()
     files = {} if log.in_memory else _files(log.path)
     rebuilt = model.noted("rebuilt")
@@ -82,6 +84,7 @@ def status(log: Log, model: ReadModel) -> Status:
         position=head.position,
         recorded_at=None if head.recorded_at is None else moment(head.recorded_at),
         chain=head.chain.hex(),
+        brought=brought,
         read_position=max(0, head.position - behind),
         behind=behind,
         behind_seconds=behind_seconds,
