@@ -109,6 +109,8 @@ def test_a_copy_is_the_log_to_the_last_byte_of_every_event_and_reports_the_same(
     assert (done.path, done.log, done.since, done.position) == ("copy.db", status.log, 0, status.position)
     assert (done.chain, done.bytes) == (status.chain, os.path.getsize("copy.db"))
     assert content("copy.db") == content("sales.db")
+    with Trail.open("copy.db", clock=clock) as copy:
+        assert copy.verify(head=trail.head()).ok
     assert reported("copy.db", clock) == digests(trail)
     with Trail.open("copy.db", clock=clock) as copy:
         assert copy.log_activity("D", "call").position == done.position + 1
@@ -322,6 +324,8 @@ def test_a_log_restored_from_an_export_and_its_increments_is_the_same_to_every_b
     assert (made.path, made.log, made.brought) == ("new.db", status.log, 0)
     assert (made.position, made.chain) == (status.position, status.chain)
     assert content("new.db") == content("sales.db")
+    with Trail.open("new.db", clock=clock) as new:
+        assert new.verify(head=trail.head()).ok
     assert told[-1] == (sum(map(os.path.getsize, files)),) * 2
     clock.now += timedelta(days=1)
     assert reported("new.db", clock) == digests(trail)
@@ -601,6 +605,7 @@ def test_a_history_gets_the_times_of_its_lines_and_a_chain_of_its_own_and_is_mar
     assert (again.brought, again.log) == (6, made.log)
     for path in ("copy.db", "again.db"):
         with Trail.open(path) as trail:
+            assert trail.verify().ok
             assert trail.status().brought == 6
     header, *rest = lines("all.jsonl")
     unmarked = changed(header, log="0" * 32)

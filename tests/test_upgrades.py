@@ -46,7 +46,7 @@ def test_the_store_of_a_version_that_is_not_released_yet_has_every_kind_of_event
 def test_a_store_of_an_earlier_release_opens_and_reports_what_it_did_to_the_digest(old):
     path, told = old
     with Trail.open(path, clock=Clock(on(200)), create=False) as trail:
-        assert write_fixture.head(trail) == told["head"]
+        assert str(trail.head()) == told["head"]
         assert len(told["reports"]) > 30
         assert [write_fixture.asked(trail, one["question"]) for one in told["reports"]] == told["reports"]
 
@@ -54,8 +54,9 @@ def test_a_store_of_an_earlier_release_opens_and_reports_what_it_did_to_the_dige
 def test_a_store_of_an_earlier_release_is_sound(old):
     path, told = old
     with Trail.open(path, clock=Clock(on(200)), create=False) as trail:
-        done = trail.backup(path.parent / "copy.db")
-        assert f"{done.position}:{done.chain}" == told["head"]
+        assert trail.verify(head=told["head"]).findings == []
+        trail.rebuild()
+        assert trail.verify(head=told["head"]).findings == []
 
 
 def test_a_store_of_an_earlier_release_is_written_to_and_reports_the_past_as_before(old):

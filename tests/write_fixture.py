@@ -60,12 +60,6 @@ def asked(trail, question):
     return {"question": question, "content_digest": report.content_digest, "digest": report.digest}
 
 
-def head(trail):
-    """The head of a log, as text."""
-    status = trail.status()
-    return f"{status.position}:{status.chain}"
-
-
 def write(folder, name):
     """Write both files; the same at every run of the same code."""
     clock = Clock(on(100))
@@ -79,7 +73,7 @@ def write(folder, name):
         with log.reading() as reading:
             tags = {row[3] for row in reading.rows(0, 2**53, 2**53)}
         assert tags == set(mapper.TAGS.values()), "a kind of event is missing in every_kind.py"
-        told = {"version": name, "head": head(trail), "reports": [asked(trail, one) for one in questions()]}
+        told = {"version": name, "head": str(trail.head()), "reports": [asked(trail, one) for one in questions()]}
         trail.backup(folder / f"{name}.db", overwrite=True)
     (folder / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 

@@ -60,7 +60,7 @@ def folded(log: Log, upto: int, c: SQLiteCursor | None, progress: Progress) -> t
         except sqlite3.DatabaseError as trouble:
             return position, [*found, *comparison.found, Finding("read_model", f"SQLite says: {trouble}")]
         except DealtrailError as trouble:
-            if trouble.code != "damaged":
+            if trouble.code not in ("damaged", "newer_store"):
                 raise
             return position, [*found, *comparison.found, _unreadable(reading, upto, trouble)]
     return position, found + comparison.found

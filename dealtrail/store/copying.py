@@ -4,16 +4,19 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 
 import msgspec
 
 from dealtrail.domain.errors import error
+from dealtrail.store import heads
 from dealtrail.store.connections import file_name, translated
 from dealtrail.store.lines import LINES, EventLine, Header, Trailer, line_of
 from dealtrail.store.log import Log
 from dealtrail.store.placing import placed
-from dealtrail.store.recorder import COLUMNS, FORMAT, Head, link
+from dealtrail.store.recorder import FORMAT, Head, link
 from dealtrail.store.recording import Progress
+from dealtrail.store.verifying import end_of, verify_log
 
 # Some megabytes between two calls of `progress`.
 _PAGES = 1_000
@@ -49,7 +52,7 @@ def back_up(log: Log, path: str, *, overwrite: bool, progress: Progress | None) 
                     pages=-1 if log.in_memory else _PAGES,
                     progress=None if progress is None else lambda _, left, total: progress(total - left, total),
                 )
-        verify_copy(partial, log.id, head, log.path)
+        verify_copy(partial, head, log.path)
         size = os.path.getsize(partial)
     return BackedUp(path, log.id, 0, head.position, head.chain.hex(), size)
 
@@ -96,28 +99,11 @@ def _lines(log: Log, since: int, chain: bytes, upto: int) -> Iterator[EventLine]
             yield line
 
 
-def verify_copy(copy: str, log_id: str, head: Head, source: str) -> None:
-    """Refuse a closed file that is not the log up to a head, whole and with the chain that it must have.
-
-    Errors: damaged.
-    """
-    name = file_name(copy, create=False).replace("?mode=rw", "?mode=ro&immutable=1")
-    with translated(source), closing(sqlite3.connect(name, uri=True)) as raw:
-        if raw.execute("PRAGMA integrity_check").fetchall() != [("ok",)]:
-            raise error("damaged", path=source, why="the copy that was made of it is no sound database")
-        if raw.execute("SELECT id FROM log").fetchall() != [(log_id,)]:
-            raise error("damaged", path=source, why="the copy that was made of it is of another log")
-        position, chain = 0, bytes(32)
-        for row in raw.execute(f"SELECT {COLUMNS} FROM event ORDER BY position"):
-            position += 1
-            chain = link(chain, log_id, position, row[1:-1])
-            if (row[0], row[-1]) != (position, chain):
-                raise error("damaged", path=source, why=f"event {position} does not continue the chain")
-        if (position, chain) != (head.position, head.chain):
-            raise error("damaged", path=source, why=f"the copy that was made of it ends at {position}")
-        torn = raw.execute(
-            "SELECT originator_id FROM event GROUP BY originator_id"
-            " HAVING count(*) <> max(originator_version) OR min(originator_version) <> 1"
-        ).fetchone()
-        if torn:
-            raise error("damaged", path=source, why=f"an event of {torn[0]} is missing")
+def verify_copy(copy: str, head: Head, source: str) -> None:
+    """Refuse a closed file that is not the log up to a head, whole and sound. Errors: damaged."""
+    with closing(Log(copy, lambda: datetime.now(UTC), create=False)) as log:
+        end, kept = end_of(log), heads.Head(head.position, head.chain.hex())
+        found = verify_log(log, end, kept, lambda done, of: None)
+    if found or end != kept:
+        why = found[0].why if found else f"it ends at {end}"
+        raise error("damaged", path=source, why=f"what was written of it is not sound: {why}")

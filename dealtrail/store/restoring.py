@@ -63,7 +63,7 @@ def restore(path: str, files: Sequence[str], clock: Callable[[], datetime], prog
                         head = _append(log, lines, head, tell)
             with log.reading() as reading:
                 head, brought = reading.head(), reading.brought()
-        verify_copy(partial, new_id, head, path)
+        verify_copy(partial, head, path)
     return Restored(path, new_id, head.position, head.chain.hex(), brought)
 
 

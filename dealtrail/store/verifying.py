@@ -17,7 +17,7 @@ from eventsourcing.sqlite import SQLiteCursor
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.store.heads import Head
 from dealtrail.store.log import Log
-from dealtrail.store.recorder import FORMAT, SCHEMA
+from dealtrail.store.recorder import ELSEWHERE, FORMAT, SCHEMA
 from dealtrail.store.recording import Progress
 
 MOST = 20
@@ -126,6 +126,8 @@ class _Seen:
         self.position = 0
         self._chain = bytes(32)
         self._recorded_at = 0
+        # Whether times that were brought from elsewhere may still come: they come first.
+        self._brought = log_id.startswith(ELSEWHERE)
         self.found: list[Finding] = []
 
     def note(self, kind: str, position: int, why: str) -> None:
@@ -165,11 +167,13 @@ class _Seen:
     def _judge(self, position: int, cells: dict[str, bytes]) -> None:
         """What no honest writer records, though its chain be right."""
         recorded_at, occurred_at = int(cells["recorded_at"]), int(cells["occurred_at"])
+        behind = int(cells["clock_behind_us"])
+        self._brought = self._brought and behind < 0
         if position > 1 and recorded_at < self._recorded_at:
             self.note("time", position, f"event {position} was recorded earlier than the one before it")
         elif occurred_at > recorded_at:
             self.note("time", position, f"event {position} occurred later than it was recorded")
-        elif int(cells["clock_behind_us"]) < 0:
+        elif behind < 0 and not self._brought:
             self.note("time", position, f"event {position} was recorded before the clock said so")
         elif cells["amends"] and not 0 < int(cells["amends"]) < int(cells["originator_version"]):
             self.note("column", position, f"event {position} amends an event that does not come before it")
