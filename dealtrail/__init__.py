@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.checking import Difference, LaterEvent, ReportCheck
     from dealtrail.projections.closing_report import ClosingReport
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
@@ -20,9 +21,14 @@ if TYPE_CHECKING:
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
+    from dealtrail.projections.verification import Verification, Verified
+    from dealtrail.store.copying import BackedUp
     from dealtrail.store.forgetting import Forgotten
+    from dealtrail.store.heads import Head
     from dealtrail.store.keys import KeyFile, Keys
     from dealtrail.store.recording import Imported, Recorded
+    from dealtrail.store.restoring import Restored
+    from dealtrail.store.verifying import Finding
     from dealtrail.tenants import Tenants
     from dealtrail.trail import Trail
 
@@ -33,6 +39,7 @@ _HOMES = {
     "dealtrail.domain.texts": ("parse_json",),
     "dealtrail.projections.closing_report": ("ClosingReport",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
+    "dealtrail.projections.checking": ("Difference", "LaterEvent", "ReportCheck"),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
     "dealtrail.projections.pipeline_report": ("PipelineReport",),
@@ -41,42 +48,56 @@ _HOMES = {
     "dealtrail.projections.status": ("Status",),
     "dealtrail.projections.todo": ("NextActions",),
     "dealtrail.projections.health": ("Health",),
+    "dealtrail.projections.verification": ("Verification", "Verified"),
     "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipelines": ("DefinitionView",),
     "dealtrail.store.forgetting": ("Forgotten",),
     "dealtrail.store.keys": ("KeyFile", "Keys"),
-    "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.store.heads": ("Head",),
     "dealtrail.tenants": ("Tenants",),
+    "dealtrail.store.verifying": ("Finding",),
+    "dealtrail.store.copying": ("BackedUp",),
+    "dealtrail.store.recording": ("Imported", "Recorded"),
+    "dealtrail.store.restoring": ("Restored",),
     "dealtrail.trail": ("Trail",),
 }
 
 __all__ = [
     "Assigned",
+    "BackedUp",
     "ClosingReport",
     "Conflict",
     "ConformanceReport",
     "DealView",
     "DealtrailError",
     "DefinitionView",
+    "Difference",
     "Draft",
+    "Finding",
     "Forgotten",
     "FunnelReport",
     "Happened",
+    "Head",
     "Health",
     "Imported",
     "InvalidInput",
     "KeyFile",
     "Keys",
+    "LaterEvent",
     "Money",
     "Moving",
     "NextActions",
     "PipelineReport",
     "Recorded",
     "Refused",
+    "ReportCheck",
+    "Restored",
     "Status",
     "StoreError",
     "Tenants",
     "Trail",
+    "Verification",
+    "Verified",
     "parse_json",
 ]
 

@@ -20,6 +20,8 @@ from dealtrail.store.telemetry import Work
 __all__ = [
     "Action",
     "AskAdoptKeys",
+    "AskBackup",
+    "AskCheckReport",
     "AskClosing",
     "AskConformance",
     "AskDeal",
@@ -28,6 +30,7 @@ __all__ = [
     "AskFeed",
     "AskForgetting",
     "AskFunnelReport",
+    "AskHead",
     "AskHealth",
     "AskHistory",
     "AskLastRecordedAt",
@@ -38,6 +41,7 @@ __all__ = [
     "AskPreview",
     "AskRebuild",
     "AskStatus",
+    "AskVerify",
     "CohortQuestion",
     "DealAction",
     "Question",
@@ -178,8 +182,29 @@ class AskHealth(Question, frozen=True, kw_only=True, tag="health"):
     """`Trail.health`."""
 
 
+class AskHead(Question, frozen=True, kw_only=True, tag="head"):
+    """`Trail.head`."""
+
+
+class AskVerify(Question, frozen=True, kw_only=True, tag="verify"):
+    """`Trail.verify`."""
+
+
+class AskCheckReport(Question, frozen=True, kw_only=True, tag="check_report"):
+    """`Trail.check_report`: the answer tells what the report's question says now. The report came from the caller."""
+
+    report: Report
+
+
 class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):
     """`Trail.rebuild`."""
+
+
+class AskBackup(Question, frozen=True, kw_only=True, tag="backup"):
+    """`Trail.backup`: the path that is written, and the position that it goes on from, if any."""
+
+    dest: str
+    since: int | None
 
 
 class AskForgetting(Question, frozen=True, kw_only=True, tag="forget"):

@@ -69,7 +69,7 @@ def trail(hook):
 
 # Every public method asks
 
-NEEDS_NOBODY = {"open", "close", "acting"}
+NEEDS_NOBODY = {"open", "close", "acting", "restore"}
 HOW = "give its question a struct in dealtrail/asking.py, and answer it `with self._asked(that)`"
 METHODS = [name for name in dir(Trail) if not name.startswith("_") and name not in NEEDS_NOBODY]
 SHORTHAND = [name for name, method in vars(Shorthand).items() if inspect.isfunction(method) and name != "record"]

@@ -13,13 +13,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dealtrail import DealtrailError
+from dealtrail import DealtrailError, Trail
 from dealtrail.domain.events import Personal
 from dealtrail.store import mapper
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 FILES = sorted(GOLDEN.glob("*.json"))
+TAGS = {*mapper.TAGS.values(), *mapper.UPCASTERS}
 VARIANTS = [
     pytest.param(golden["tag"], variant["state"].encode(), variant["decoded"], id=f"{golden['tag']}: {variant['what']}")
     for golden in (json.loads(path.read_text("utf-8")) for path in FILES)
@@ -42,14 +43,12 @@ def code_of(call, *args):
 
 
 def test_every_tag_has_a_golden_file_and_every_golden_file_a_tag():
-    assert {path.name.removesuffix(".json").partition("+")[0] for path in FILES} == set(mapper.TAGS.values())
+    assert {path.name.removesuffix(".json").partition("+")[0] for path in FILES} == TAGS
 
 
 def test_a_golden_file_bears_the_name_of_its_tag_and_nothing_else_is_there():
     names = {path.name: json.loads(path.read_text("utf-8"))["tag"] for path in GOLDEN.iterdir()}
-    assert {name: tag for name, tag in names.items() if "+" not in name} == {
-        f"{tag}.json": tag for tag in mapper.TAGS.values()
-    }
+    assert {name: tag for name, tag in names.items() if "+" not in name} == {f"{tag}.json": tag for tag in TAGS}
     assert [name for name, tag in names.items() if "+" in name and not name.startswith(f"{tag}+")] == []
 
 
@@ -85,6 +84,8 @@ def test_a_golden_event_is_read_as_it_was_meant(tag, state, decoded):
 
 @pytest.mark.parametrize(("tag", "state", "decoded"), VARIANTS)
 def test_a_golden_event_is_written_again_byte_for_byte(tag, state, decoded):
+    if tag in mapper.UPCASTERS:
+        pytest.skip("this version is read for ever, and written no more")
     assert mapper.encode(mapper.decode(tag, state)) == (tag, state)
 
 
@@ -115,7 +116,8 @@ def test_a_golden_event_that_lost_a_field_is_damaged(tag, state, decoded):
     [
         "",
         "stage_entered",
-        "stage_entered.2",
+        "stage_entered.0",
+        "stage_entered.01",
         "stage_entered.1 ",
         "Stage_Entered.1",
         "StageEntered",
@@ -133,11 +135,67 @@ def test_an_unknown_tag_is_damaged_and_never_imported(tag, tmp_path, monkeypatch
     assert "trap" not in sys.modules
 
 
-def test_the_refusal_of_an_unknown_tag_names_the_store_and_the_tag():
+@pytest.mark.parametrize("tag", ["stage_entered.2", "stage_entered.10", "deal_teleported.1"])
+def test_a_tag_that_only_a_newer_code_can_have_written_is_refused_as_such(tag):
     with pytest.raises(DealtrailError) as caught:
-        mapper.decode("deal_teleported.1", b"{}", "sales.db")
-    assert "sales.db" in caught.value.message
-    assert "deal_teleported.1" in caught.value.message
+        mapper.decode(tag, b"{}", "sales.db")
+    assert (caught.value.code, caught.value.facts["tag"]) == ("newer_store", tag)
+    assert (
+        caught.value.message == f"sales.db was written by a newer dealtrail (it holds events tagged '{tag}'); upgrade"
+    )
+
+
+# Upcasters. No event has a second version yet, so that the way there is shown with one that only these tests know.
+
+
+class ContactMade(msgspec.Struct, frozen=True):
+    """What `activity_logged` could become: version 2 calls its kind a channel, version 3 says who began."""
+
+    channel: str
+    inbound: bool
+
+
+UPCASTERS = {
+    "activity_logged.1": lambda fields: {"channel": fields["kind"]},
+    "activity_logged.2": lambda fields: {**fields, "inbound": fields["channel"].startswith("in")},
+}
+DECODERS = mapper.decoders({ContactMade: "activity_logged.3"}, UPCASTERS)
+LOGGED = [param for param in VARIANTS if param.values[0] == "activity_logged.1"]
+
+
+@pytest.mark.parametrize(("tag", "state", "decoded"), LOGGED)
+def test_a_golden_event_is_read_through_one_upcaster_after_the_other(tag, state, decoded):
+    assert LOGGED
+    kind = json.loads(state)["kind"]
+    assert DECODERS[tag](state) == ContactMade(kind, kind.startswith("in"))
+
+
+def test_each_version_of_an_event_is_read_by_the_upcasters_from_there_on_alone():
+    assert DECODERS["activity_logged.2"](b'{"channel":"inmail"}') == ContactMade("inmail", True)
+    assert DECODERS["activity_logged.3"](b'{"channel":"inmail","inbound":false}') == ContactMade("inmail", False)
+    assert set(DECODERS) == {"activity_logged.1", "activity_logged.2", "activity_logged.3"}
+
+
+def test_an_upcaster_that_leads_to_no_version_is_no_table():
+    with pytest.raises(KeyError):
+        mapper.decoders({ContactMade: "activity_logged.3"}, {"activity_logged.1": dict})
+
+
+@pytest.mark.parametrize("state", [b"{}", b"[]", b"7", b"", b"\xff", b'{"kind":7}', b'{"kind":null}', None], ids=repr)
+def test_bytes_that_an_upcaster_cannot_read_are_damaged(state, monkeypatch):
+    monkeypatch.setattr(mapper, "_DECODERS", DECODERS)
+    assert code_of(mapper.decode, "activity_logged.1", state) == "damaged"
+
+
+def test_a_store_is_read_through_upcasters_and_its_bytes_stay_as_they_are(monkeypatch):
+    with Trail.open(":memory:") as trail:
+        trail.define_pipeline("b2b", [{"key": "lead", "name": "Lead", "probability": 0.5}])
+        trail.open_deal("b2b", deal="D")
+        trail.log_activity("D", "inmail")
+        monkeypatch.setattr(mapper, "_DECODERS", mapper._DECODERS | DECODERS)
+        with trail._log.reading() as reading:
+            assert reading.entries("deal:D", 3)[1].event == ContactMade("inmail", True)
+            assert reading.rows(2, 3, 1)[0][3:5] == ("activity_logged.1", b'{"kind":"inmail"}')
 
 
 @pytest.mark.parametrize(

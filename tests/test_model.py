@@ -173,7 +173,10 @@ class Engine(RuleBasedStateMachine):
         self.questions = 0
 
     def teardown(self) -> None:
+        # Row by row: what was kept up step by step is what a fold of everything gives.
+        done = self.trail.verify()
         self.trail.close()
+        assert done.ok, done.findings
 
     @initialize(seed=seeds)
     def define(self, seed: int) -> None:

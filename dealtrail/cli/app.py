@@ -7,6 +7,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from dealtrail.cli import (
+    auditing,
+    backing,
     closing,
     demo,
     forgetting,
@@ -105,6 +107,11 @@ for _command in (
     keeping.rebuild,
     forgetting.forget,
     forgetting.adopt_keys,
+    auditing.head,
+    auditing.verify,
+    auditing.check_report,
+    backing.backup,
+    backing.restore,
     completion,
 ):
     app.add_command(_command)

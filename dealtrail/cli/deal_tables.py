@@ -74,7 +74,9 @@ def history_table(events: "list[Happened]", tz: str) -> Table:
             marks.append(f"amended by {event.amended_by}")
         elif event.retracted_by is not None:
             marks.append(f"retracted by {event.retracted_by}")
-        if event.clock_behind_us:
+        if event.clock_behind_us < 0:
+            marks.append("recorded elsewhere")
+        elif event.clock_behind_us:
             marks.append(f"clock behind by {timedelta(microseconds=event.clock_behind_us)}")
         cells = (
             event.version,

@@ -56,6 +56,7 @@ def _status(found: "Status") -> Any:
             ("log", f"{found.log}, format {found.format}"),
             ("position", f"{found.position:,}{last}"),
             ("chain", found.chain),
+            *([("brought", f"recorded_at from elsewhere up to position {found.brought:,}")] if found.brought else []),
             ("read model", f"position {found.read_position:,}, {behind}"),
             ("generation", f"{found.generation}; with files: {', '.join(map(str, found.generations)) or 'none'}"),
             ("last rebuild", _rebuilt(found)),
@@ -81,7 +82,10 @@ def _rebuilt(found: "Status") -> str:
 
 def _verified(found: "Status") -> str:
     last = found.last_verify
-    return "none" if last is None else f"{last['at']}, up to position {last['position']:,}, {last['findings']} findings"
+    if last is None:
+        return "none"
+    outcome = f"{last.findings:,} findings" if last.findings else "sound"
+    return f"{last.at:%Y-%m-%d %H:%M:%S} UTC, position {last.position:,}: {outcome}"
 
 
 def _sizes(found: "Status") -> dict[str, int]:

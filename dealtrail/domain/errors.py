@@ -149,6 +149,20 @@ _IMPORT: dict[str, str] = {
     "wrong_encoding": "{path}, line {line} is not in {encoding}; say in the mapping which `encoding` it is in",
 }
 
+_COPY: dict[str, str] = {
+    "cut_file": "{path} breaks off after line {line}: {why}; copy it whole, or write it again",
+    "file_exists": "{path} is there already; {why}",
+    "invalid_line": "{path}, line {line}: {why}",
+    "log_gap": "{path} goes on from position {since}, but what came before it ends at {position}; give the export from "
+    "0 and then its increments, in order",
+    "not_after_previous": "recorded_at is not later than that of the line before; put the lines in the order in which "
+    "they were recorded, each later than the one before",
+    "other_log": "{path} is of the log {given}, what came before it of {log}; give files of one log",
+    "unwritable_file": "{path} cannot be written: {why}",
+    "wrong_chain": "{path}, line {line}: position {position} does not continue the chain; it was changed, or is of "
+    "another past of this log: take the file from where it is sound",
+}
+
 _CONFLICT: dict[str, str] = {
     "conflict": "expected version {expected}, but it is {version}; read it again, then retry",
 }
@@ -157,7 +171,7 @@ _STORE: dict[str, str] = {
     "all_in_use": "all of the {most} stores that may be open at once are in use; retry, or let more be open",
     "busy": "the store is locked by another writer; retry",
     "damaged": "{path}: {why}; restore it from a backup",
-    "newer_store": "{path} was written by a newer dealtrail (format {format}); upgrade",
+    "newer_store": "{path} was written by a newer dealtrail ({sign}); upgrade",
     "no_store": "there is no store at {path}; give the path of one, or found one with a definition or an import",
     "not_a_store": "{path} is not a dealtrail store: {why}",
     "closed": "this trail is closed; open it again",
@@ -175,14 +189,14 @@ _STORE: dict[str, str] = {
     "the closed file to where it has that right",
 }
 
-SENTENCES = _INPUT | _IMPORT | _RULES | _CONFLICT | _STORE
+SENTENCES = _INPUT | _IMPORT | _COPY | _RULES | _CONFLICT | _STORE
 
 
 def error(code: str, field: str | None = None, **facts: Any) -> DealtrailError:
     """The error of a code, its sentence filled in. Every error of the package is made here."""
     if code in _RULES:
         kind: type[DealtrailError] = Refused
-    elif code in _INPUT or code in _IMPORT:
+    elif code in _INPUT or code in _IMPORT or code in _COPY:
         kind = InvalidInput
     else:
         kind = Conflict if code in _CONFLICT else StoreError

@@ -11,7 +11,6 @@ from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import instant
-from dealtrail.projections.closing_report import ClosingReport
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
@@ -19,20 +18,13 @@ from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
 from dealtrail.projections.question import Asked, Facts, Lens, When, fits, known_pipelines, lens_of, stage_index
 from dealtrail.projections.readmodel import ReadModel
-from dealtrail.projections.todo import NextActions
 from dealtrail.projections.ways import behind, way_of
 from dealtrail.store.log import Log
 
-Report = PipelineReport | FunnelReport | ConformanceReport | ClosingReport | NextActions
+Report = PipelineReport | FunnelReport | ConformanceReport
 
-# Each report by the name that its question gives it.
-_KINDS: dict[str, Any] = {
-    "pipeline": PipelineReport,
-    "funnel": FunnelReport,
-    "conformance": ConformanceReport,
-    "closing": ClosingReport,
-    "next_actions": NextActions,
-}
+# Each of them by the name that its question gives it.
+_KINDS: dict[str, Any] = {"pipeline": PipelineReport, "funnel": FunnelReport, "conformance": ConformanceReport}
 
 
 def deals_behind(
@@ -47,8 +39,6 @@ def deals_behind(
     reason: str | UnsetType | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
-    if isinstance(report, ClosingReport | NextActions):
-        raise error("invalid_field", "report", why="only those that do not name their deals have cells")
     question = report.question
     at = When(instant(report.as_of), instant(report.known_at), report.position)
     asked = Asked.parsed(question["definition"], question["group_by"], question["where"], question["tz"])
@@ -93,12 +83,15 @@ def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Map
 
 
 def report_of(given: object) -> Report:
-    """A report, also one as its JSON says it. Errors: those of its shape."""
+    """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
     if isinstance(given, Report):
         return given
-    question = given.get("question") if isinstance(given, Mapping) else None
-    name = question.get("report") if isinstance(question, Mapping) else None
-    return shaped(given, _KINDS.get(str(name), PipelineReport), "report")  # type: ignore[no-any-return]
+    question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
+    name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
+    if not isinstance(name, str) or name not in _KINDS:
+        why = f"give a report of {', '.join(_KINDS)}; one of {name} names its deals itself"
+        raise error("invalid_field", "report", why=why)
+    return shaped(given, _KINDS[name], "report")  # type: ignore[no-any-return]
 
 
 def _counts(journey: Journey, index: int | None, field: str | None) -> bool:

@@ -20,7 +20,8 @@ class Happened(msgspec.Struct, frozen=True):
     `event` is its name, such as `stage_entered`, and `data` its fields. One that concerns the store itself, such as
     `subject_forgotten`, has neither a deal nor a pipeline. In a history, `retracted_by` is the version of
     the retraction that took it back, and `amended_by` that of the event which took its place; `amends` is the version
-    whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, or 0.
+    whose place it took itself. `clock_behind_us` is by how many microseconds the clock was behind `recorded_at`, or 0;
+    below zero where the event was recorded elsewhere, so long before its log was founded.
     """
 
     position: int

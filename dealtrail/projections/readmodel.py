@@ -8,7 +8,7 @@ one process rebuild at a time, and its commit is the switch.
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from glob import escape, glob
 from threading import Lock
@@ -133,6 +133,20 @@ class ReadModel:
         folder, beginning = os.path.dirname(os.path.abspath(self._path)), os.path.basename(self._path) + "-"
         ends = [name.removeprefix(beginning) for name in os.listdir(folder) if name.startswith(beginning)]
         return sorted(int(end) for end in ends if end.isdecimal())
+
+    @contextmanager
+    def as_it_stands(self) -> Iterator[SQLiteCursor | None]:
+        """A cursor that sees the read model without catching up, whatever it holds; None where there is none."""
+        with ExitStack() as held:
+            held.enter_context(translated(self._path))
+            c = held.enter_context(self._pointer.transaction(commit=False))
+            c.execute("SELECT number FROM generation")
+            number = c.fetchone()[0]
+            generation = self._generation if number == self._number else None
+            if generation is None and not self._log.in_memory and os.path.exists(self._file(number)):
+                generation = Datastore(file_name(self._file(number), create=False), durable=False)
+                held.callback(generation.close)
+            yield None if generation is None else held.enter_context(generation.transaction(commit=False))
 
     def note(self, name: str, value: str) -> None:
         """Keep something about the whole read model beside the pointer, where it outlives a rebuild."""

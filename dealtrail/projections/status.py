@@ -6,13 +6,13 @@ import sqlite3
 from datetime import datetime
 from glob import escape, glob
 from importlib.metadata import version
-from typing import Any
 
 import msgspec
 
 from dealtrail.domain.times import moment
 from dealtrail.projections.readmodel import ReadModel, Rebuilt
 from dealtrail.projections.schema import fingerprint
+from dealtrail.projections.verification import Verified, last_verified
 from dealtrail.store.forgetting import recorded_in_clear
 from dealtrail.store.log import Log
 from dealtrail.store.recorder import FORMAT
@@ -33,6 +33,7 @@ class Status(msgspec.Struct, frozen=True):
     """A store at this moment.
 
     `chain` is the hash of the log's last event: kept elsewhere, it shows later whether the log was cut or rewritten.
+    `brought` is the last position whose `recorded_at` was brought from elsewhere by a restore, 0 where none was.
     `behind` counts the events that the read model does not know yet, and `behind_seconds` says for how long the oldest
     of them has been in the log; the next question catches up with them. `generation` is the file of the read model that
     answers, 0 before the first; `generations` are those that have files. `last_rebuild` and `last_verify` are what the
@@ -47,13 +48,14 @@ class Status(msgspec.Struct, frozen=True):
     position: int
     recorded_at: datetime | None
     chain: str
+    brought: int
     read_position: int
     behind: int
     behind_seconds: float
     generation: int
     generations: list[int]
     last_rebuild: Rebuilt | None
-    last_verify: dict[str, Any] | None
+    last_verify: Verified | None
     versions: dict[str, str]
     sizes: Sizes
     files: dict[str, int]
@@ -64,10 +66,10 @@ class Status(msgspec.Struct, frozen=True):
 def status(log: Log, model: ReadModel) -> Status:
     """The state of a store. Errors: damaged, busy."""
     with log.reading() as reading:
-        head = reading.head()
+        head, brought = reading.head(), reading.brought()
     behind, behind_seconds = model.lag()
     files = {} if log.in_memory else _files(log.path)
-    rebuilt, verified = model.noted("rebuilt"), model.noted("verified")
+    rebuilt = model.noted("rebuilt")
     in_clear = recorded_in_clear(log)
     advice = wal_faults(sqlite3.sqlite_version_info)
     if in_clear:
@@ -82,13 +84,14 @@ def status(log: Log, model: ReadModel) -> Status:
         position=head.position,
         recorded_at=None if head.recorded_at is None else moment(head.recorded_at),
         chain=head.chain.hex(),
+        brought=brought,
         read_position=max(0, head.position - behind),
         behind=behind,
         behind_seconds=behind_seconds,
         generation=model.generation,
         generations=model.generations(),
         last_rebuild=None if rebuilt is None else msgspec.json.decode(rebuilt, type=Rebuilt),
-        last_verify=None if verified is None else msgspec.json.decode(verified),
+        last_verify=last_verified(model),
         versions={
             "dealtrail": version("dealtrail"),
             "python": platform.python_version(),

@@ -1,6 +1,6 @@
 """Writing the read model: what the log got since the checkpoint, or all of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -47,6 +47,34 @@ _SET_CHECKPOINT = (
 _TABLES = ("deal", "period", "past_path", "personal")
 
 
+def deal_rows(
+    number: int, deal: str, folding: Folding, columns: StateColumns, shape: Callable[[Path], Any]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """The rows of a deal by table, their columns as in `COLUMNS`; `shape` says what stands for the marks of a path."""
+    assert folding.open is not None  # noqa: S101  a deal begins with its opening
+    opened_into, _, *path = path_columns(folding.path, shape(folding.path))
+    own = (
+        number,
+        deal,
+        *folding.last,
+        folding.open.from_at,
+        folding.open.known_from,
+        *columns.of(folding.open.state),
+        opened_into,
+        *path,
+    )
+    of_period = columns.of_period
+    rows = {
+        "deal": [own],
+        "period": [of_period(number, period) for period in folding.ended],
+        "past_path": [(number, past.known_to, *path_columns(past, shape(past))) for past in folding.past_paths],
+    }
+    if folding.personal or folding.past_personal:
+        points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
+        rows["personal"] = [_personal(number, *point) for point in (*points, *folding.past_personal)]
+    return rows
+
+
 class _Writer:
     """Rows on their way into the tables, a batch of each at a time."""
 
@@ -61,29 +89,12 @@ class _Writer:
 
     def add(self, number: int, deal: str, folding: Folding, *, known: bool = False) -> None:
         """The rows of a deal; `known` says that it has a row of its own already."""
-        assert folding.open is not None  # noqa: S101  a deal begins with its opening
-        opened_into, _, *path = path_columns(folding.path, self._shape(folding.path))
-        row = (
-            number,
-            deal,
-            *folding.last,
-            folding.open.from_at,
-            folding.open.known_from,
-            *self._columns.of(folding.open.state),
-            opened_into,
-            *path,
-        )
+        rows = deal_rows(number, deal, folding, self._columns, self._shape)
         if known:
+            (row,) = rows.pop("deal")
             self._moved.append(tuple([row[place] for place in _MOVING_PLACES]))
-        else:
-            self._rows["deal"].append(row)
-        of_period = self._columns.of_period
-        self._rows["period"] += [of_period(number, period) for period in folding.ended]
-        for past in folding.past_paths:
-            self._rows["past_path"].append((number, past.known_to, *path_columns(past, self._shape(past))))
-        if folding.personal or folding.past_personal:
-            points = [(point, known_from, FOREVER) for point, known_from in folding.personal.items()]
-            self._rows["personal"] += [_personal(number, *point) for point in (*points, *folding.past_personal)]
+        for table, some in rows.items():
+            self._rows[table] += some
 
     @property
     def waiting(self) -> int:
@@ -178,28 +189,31 @@ def fill(c: SQLiteCursor, reading: Reading, log_id: str, progress: Progress | No
 
 
 def _write_pipeline(c: SQLiteCursor, entries: Iterable[Entry]) -> None:
+    rows = definition_rows(entries)
+    c.execute("DELETE FROM definition WHERE pipeline = ?", (rows[0][0],))
+    c.executemany(insert("definition"), rows)
+
+
+def definition_rows(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
+    """The rows of a pipeline's definitions, version 1 first."""
     pipeline: Pipeline | None = None
     for entry in entries:
         pipeline = redefined(pipeline, entry)
     assert pipeline is not None  # noqa: S101
-    c.execute("DELETE FROM definition WHERE pipeline = ?", (pipeline.key,))
-    c.executemany(
-        insert("definition"),
-        [
-            (
-                pipeline.key,
-                d.version,
-                d.position,
-                d.recorded_at,
-                d.occurred_at,
-                pipeline.name,
-                msgspec.json.encode(d.stages).decode(),
-                msgspec.json.encode(d.moves).decode(),
-                msgspec.json.encode(d.said).decode(),
-            )
-            for d in pipeline.definitions
-        ],
-    )
+    return [
+        (
+            pipeline.key,
+            d.version,
+            d.position,
+            d.recorded_at,
+            d.occurred_at,
+            pipeline.name,
+            msgspec.json.encode(d.stages).decode(),
+            msgspec.json.encode(d.moves).decode(),
+            msgspec.json.encode(d.said).decode(),
+        )
+        for d in pipeline.definitions
+    ]
 
 
 def _personal(number: int, point: PersonalPoint, known_from: int, known_to: int) -> tuple[Any, ...]:

@@ -24,9 +24,19 @@ from dealtrail.store.writing import Cache, Writing
 class Log:
     """The append-only log of one store, shared by the threads of a process."""
 
-    def __init__(self, path: str, clock: Callable[[], datetime], *, create: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        clock: Callable[[], datetime],
+        *,
+        create: bool = True,
+        new_id: str | None = None,
+        durable: bool = True,
+    ) -> None:
         """Open the log at a path, or `:memory:`, and found it where there is none, unless `create` is false.
 
+        `new_id` is the id of a log that is founded; by default one is made. Without `durable` a power cut may lose the
+        newest commits.
         Errors: no_store, not_a_store, newer_store, damaged, read_only, busy.
         """
         self.path = path
@@ -36,11 +46,11 @@ class Log:
         if not self.in_memory:
             self._inspect(create)
         name = memory_name() if self.in_memory else file_name(path, create=True)
-        self._datastore = Datastore(name, durable=True)
+        self._datastore = Datastore(name, durable=durable)
         self.recorder = LogRecorder(self._datastore)
         try:
             with translated(path):
-                self.id = self._found(create)
+                self.id = self._found(create, new_id or uuid4().hex)
                 self._datastore.create_no_more()
             self._file = inode(path)
         except DealtrailError:
@@ -78,7 +88,7 @@ class Log:
         if self._unsynced:
             raise error("must_reopen", path=self.path)
 
-    def _found(self, create: bool) -> str:
+    def _found(self, create: bool, new_id: str) -> str:
         """The id of the log, which is founded where the file is new. Errors: no_store, where it may not be."""
         with self._datastore.transaction(commit=False) as c:
             known = self._identity(c)
@@ -92,7 +102,7 @@ class Log:
             if known is None:
                 c.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 self.recorder._create_table(c)
-                known = uuid4().hex
+                known = new_id
                 c.execute("INSERT INTO log (id, format) VALUES (?, ?)", (known, FORMAT))
                 founded = True
         if founded:
@@ -100,6 +110,12 @@ class Log:
         return known
 
     def _identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
+        try:
+            return self._read_identity(c)
+        except UnicodeDecodeError as trouble:  # Python cannot even read what SQLite says of a schema that is damaged
+            raise error("damaged", path=self.path, why="its schema cannot be read") from trouble
+
+    def _read_identity(self, c: SQLiteCursor | sqlite3.Cursor) -> str | None:
         c.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
         tables = {row[0] for row in c.fetchall()}
         if not tables:
@@ -109,10 +125,10 @@ class Log:
             raise error("not_a_store", path=self.path, why="it holds the tables of something else")
         c.execute("SELECT id, format FROM log")
         row = c.fetchone()
-        if row is None:
+        if row is None or type(row[1]) is not int:
             raise error("damaged", path=self.path, why="the log has lost its identity")
         if row[1] > FORMAT:
-            raise error("newer_store", path=self.path, format=row[1])
+            raise error("newer_store", path=self.path, format=row[1], sign=f"format {row[1]}")
         return str(row[0])
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Events to bytes and back: a closed registry of versioned tags. An unknown tag is an error, never code."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -31,7 +32,7 @@ from dealtrail.domain.events import (
     ValueChanged,
 )
 
-# The tag of each event as it is written today. A tag once written is read for ever; see `_read`.
+# The tag of each event as it is written today. A tag once written is read for ever; see `UPCASTERS`.
 TAGS: dict[type[Any], str] = {
     DealOpened: "deal_opened.1",
     StageEntered: "stage_entered.1",
@@ -54,9 +55,44 @@ TAGS: dict[type[Any], str] = {
     ForgettingBegun: "forgetting_begun.1",
     SubjectForgotten: "subject_forgotten.1",
 }
-_DECODERS: dict[str, Callable[[bytes], Any]] = {tag: msgspec.json.Decoder(kind).decode for kind, tag in TAGS.items()}
+Decoder = Callable[[bytes], Any]
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+# For each tag that is no longer written a plain function, from its fields, as JSON has them, to those of the version
+# that came next.
+UPCASTERS: dict[str, Upcaster] = {}
+
+_TAG = re.compile(r"[a-z]+(_[a-z]+)*\.[1-9][0-9]*", re.ASCII)
 _ENCODER = msgspec.json.Encoder()
 _PERSONAL = msgspec.json.Decoder(Personal)
+_FIELDS = msgspec.json.Decoder(dict[str, Any])
+
+
+def decoders(tags: Mapping[type[Any], str], upcasters: Mapping[str, Upcaster]) -> dict[str, Decoder]:
+    """How the bytes of each tag that was ever written are read: older versions through their upcasters, one by one."""
+    found: dict[str, Decoder] = {tag: msgspec.json.Decoder(kind).decode for kind, tag in tags.items()}
+    for tag in sorted(upcasters, key=_version, reverse=True):  # the newest first: the others lead to it
+        found[tag] = _through(upcasters[tag], found[f"{tag.partition('.')[0]}.{_version(tag) + 1}"])
+    return found
+
+
+def _version(tag: str) -> int:
+    return int(tag.partition(".")[2])
+
+
+def _through(upcast: Upcaster, decode_next: Decoder) -> Decoder:
+    def read(state: bytes) -> Any:
+        fields = _FIELDS.decode(state)
+        try:
+            later = upcast(fields)
+        except Exception as trouble:  # the event was damaged, in whatever way an upcaster happens to stumble over
+            raise TypeError("it is no event of this version") from trouble
+        return decode_next(_ENCODER.encode(later))
+
+    return read
+
+
+_DECODERS = decoders(TAGS, UPCASTERS)
 
 
 def name_of(event: Event) -> str:
@@ -70,7 +106,13 @@ def encode(event: Event) -> tuple[str, bytes]:
 
 
 def decode(tag: str, state: bytes, path: str = "the log") -> Event:
-    """The event of a tag and bytes. Errors: damaged, for an unknown tag or bytes that are not its event."""
+    """The event of a tag and bytes.
+
+    Errors: newer_store, for a tag that this code does not know; damaged, for what is no tag, or bytes that are not its
+    event.
+    """
+    if tag not in _DECODERS and isinstance(tag, str) and _TAG.fullmatch(tag):
+        raise error("newer_store", path=path, tag=tag, sign=f"it holds events tagged {tag!r}")
     try:
         event: Event = _DECODERS[tag](state)
     except (KeyError, TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as trouble:

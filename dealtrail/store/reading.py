@@ -1,6 +1,6 @@
 """Reading the log, as one transaction sees it, with SQL of its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -11,7 +11,7 @@ from dealtrail.domain.errors import error
 from dealtrail.domain.events import Entry
 from dealtrail.domain.times import Instant
 from dealtrail.store import mapper
-from dealtrail.store.recorder import Head, LogRecorder
+from dealtrail.store.recorder import COLUMNS, ELSEWHERE, Head, LogRecorder
 
 _ENTRY = (
     "originator_id, originator_version, position, recorded_at, occurred_at, topic, state, actor, action_id, "
@@ -47,11 +47,21 @@ class Reading:
 
     def position_at(self, known_at: Instant) -> int:
         """The last position recorded by a moment: found by halving, since recorded_at only grows."""
+        return self._last("recorded_at", lambda recorded_at: recorded_at <= known_at)
+
+    def brought(self) -> int:
+        """The last position whose recorded_at was brought from elsewhere, 0 for none: they come first in the log."""
+        if not self.recorder.log_id.startswith(ELSEWHERE):
+            return 0
+        return self._last("clock_behind_us", lambda behind: behind < 0)
+
+    def _last(self, column: str, holds: Callable[[Any], bool]) -> int:
+        """The last position at which something holds that holds up to there and not beyond."""
         low, high = 0, self.head().position
         while low < high:
             middle = (low + high + 1) // 2
-            self._c.execute("SELECT recorded_at FROM event WHERE position = ?", (middle,))
-            if self._c.fetchone()[0] <= known_at:
+            self._c.execute(f"SELECT {column} FROM event WHERE position = ?", (middle,))
+            if holds(self._c.fetchone()[0]):
                 low = middle
             else:
                 high = middle - 1
@@ -117,6 +127,14 @@ class Reading:
             (after, limit),
         )
         return [self._entry(row) for row in self._c.fetchall()]
+
+    def rows(self, after: int, upto: int, limit: int) -> list[tuple[Any, ...]]:
+        """The rows of the log after a position, every column as it is stored, the chain last."""
+        self._c.execute(
+            f"SELECT {COLUMNS} FROM event WHERE position > ? AND position <= ? ORDER BY position LIMIT ?",
+            (after, upto, limit),
+        )
+        return list(self._c.fetchall())
 
     def steps_after(self, after: int, limit: int) -> list[Entry]:
         """At least `limit` entries after a position, where the log has so many, the last of their steps whole."""

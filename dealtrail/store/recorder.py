@@ -11,9 +11,12 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor
 
 FORMAT = 1
 APPLICATION_ID = 0x6465616C  # "deal": how the file says what it is
+# How the id of a log begins whose first times were brought from elsewhere. The chain takes in the id, so that the mark
+# cannot be taken away. Each event with such a time has a `clock_behind_us` below zero: so long before it was brought.
+ELSEWHERE = "elsewhere-"
 
 # Metadata is nullable so that the recorder stores what the library alone knows of; the log always fills it.
-_SCHEMA = (
+SCHEMA = (
     """CREATE TABLE IF NOT EXISTS event (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         originator_id TEXT NOT NULL,
@@ -52,6 +55,7 @@ _SCHEMA = (
         BEGIN SELECT RAISE(ABORT, 'a file holds one log'); END""",
 )
 
+# Every column of an event as it is stored, the chain last.
 COLUMNS = (
     "position, originator_id, originator_version, topic, state, occurred_at, recorded_at, clock_behind_us, "
     "actor, action_id, request, amends, personal, chain"
@@ -115,7 +119,7 @@ class LogRecorder(SQLiteApplicationRecorder):
 
     def construct_create_table_statements(self) -> list[str]:
         """The table, its indexes and the triggers that refuse any change of the past."""
-        return list(_SCHEMA)
+        return list(SCHEMA)
 
     def head(self, c: SQLiteCursor) -> Head:
         """The end of the log as this transaction sees it."""
@@ -152,6 +156,10 @@ class LogRecorder(SQLiteApplicationRecorder):
             recorded_at = log_event.recorded_at
         c.executemany(_INSERT, rows)
         return Head(head.position + len(rows), chain, recorded_at)
+
+    def put_back(self, c: SQLiteCursor, rows: Sequence[Sequence[object]]) -> None:
+        """Put in rows of all columns as they were stored before: whoever brings them has followed their chain."""
+        c.executemany(_INSERT, rows)
 
     def select_events(
         self,

@@ -128,13 +128,14 @@ class Writing:
         deal = entry.stream.removeprefix("deal:")
         return Opening(self._reading, self._vault).readable(deal, entry.personal, entry.version)
 
-    def step(self, actions: Iterable[Action]) -> list[Entry]:
+    def step(self, actions: Iterable[Action], elsewhere: Instant | None = None) -> list[Entry]:
         """Decide one atomic step: each action after the one before, all with one recorded_at, later than any other.
 
+        `elsewhere`: when it was recorded elsewhere, later than any other and earlier than now.
         Returns for each action the entry that it left, or had left the first time. An error leaves the transaction
         in a state that must be rolled back, unless it came from the only action of the step.
         """
-        recorded_at, clock_behind_us = self._now()
+        recorded_at, clock_behind_us = self._now(elsewhere)
         left: list[Entry] = []
         for index, action in enumerate(actions):
             turn = Turn(recorded_at, self._position + 1, uuid4().hex, clock_behind_us)
@@ -163,10 +164,12 @@ class Writing:
         self._cache.clear()  # what was decoded before a subject was forgotten is in clear
         return entry
 
-    def _now(self) -> tuple[Instant, int]:
+    def _now(self, elsewhere: Instant | None = None) -> tuple[Instant, int]:
         """When the next step is recorded, and how far the clock is behind that."""
         reading = self._clock()
-        recorded_at = reading if self._recorded_at is None else max(reading, self._recorded_at + 1)
+        recorded_at = elsewhere
+        if recorded_at is None:
+            recorded_at = reading if self._recorded_at is None else max(reading, self._recorded_at + 1)
         return recorded_at, recorded_at - reading
 
     def _admit(self, entry: Entry) -> str | None:

@@ -1,0 +1,53 @@
+"""A past that leaves every kind of event in the log, in steps of one and of several actions."""
+
+from given import (
+    B2B,
+    CARE,
+    STRICT,
+    amend,
+    assign,
+    attributes,
+    complete,
+    disqualify,
+    euro,
+    expect,
+    log,
+    lose,
+    merge,
+    move,
+    opening,
+    redefine,
+    reopen,
+    retract,
+    revalue,
+    transfer,
+    win,
+)
+
+PAST = [
+    [B2B],
+    [CARE | {"entry": ["intake"], "skip": [], "back": ["intake", "service"]}],
+    [
+        opening(
+            2, owner="anna", value=euro("12.50"), title="Zoë's deal", id="o-1", by="anna", attributes={"vip": True}
+        ),
+        opening(2, deal="E", personal={"phone": "+31 6"}),
+    ],
+    [
+        move(3, "qualified", id="m-1"),
+        revalue(4, 90),
+        assign(4, "bob"),
+        expect(4, "2026-05-01"),
+        attributes(4, size=2.5),
+    ],
+    [log(5, note="called\nagain")],
+    [opening(5, deal="F"), lose(6, deal="F", reason="price"), reopen(7, deal="F"), disqualify(8, deal="F")],
+    [transfer(8, deal="E")],
+    [opening(8, deal="G"), merge(9, deal="G", into="E")],
+    [redefine(10, "lead", "won-over", moves={"qualified": "lead", "proposal": "won-over"})],
+    [amend(3, value=euro("91.05"), id="a-1", by="carl")],
+    [retract(7)],
+    [win(20)],
+    [STRICT | {"pipeline": "strict"}],
+    [opening(21, "strict", deal="H"), complete(22, "call", deal="H")],
+]
