@@ -24,6 +24,8 @@ from given import (
     win,
 )
 
+from dealtrail.store.forgetting import use_keys
+
 PAST = [
     [B2B],
     [CARE | {"entry": ["intake"], "skip": [], "back": ["intake", "service"]}],
@@ -51,3 +53,31 @@ PAST = [
     [STRICT | {"pipeline": "strict"}],
     [opening(21, "strict", deal="H"), complete(22, "call", deal="H")],
 ]
+
+
+class TheirKeys:
+    """The keys of a host that has one for all subjects."""
+
+    def __init__(self):
+        self.held = set()
+
+    def get(self, log, subjects):
+        return dict.fromkeys(self.held & set(subjects), bytes(32))
+
+    def make(self, log, subjects):
+        self.held |= set(subjects)
+        return dict.fromkeys(subjects, bytes(32))
+
+    def destroy(self, log, subjects):
+        gone = self.held & set(subjects)
+        self.held -= gone
+        return len(gone)
+
+
+def forget_somebody(trail):
+    """What goes on behind that past once there are keys: one text that can be read with them, one whose key is gone."""
+    use_keys(trail._log, TheirKeys())
+    trail.record_all(
+        [opening(23, deal="I", title="Ivo's deal"), opening(23, deal="J", subject="jo", title="Jo's deal")]
+    )
+    trail.forget("jo", by="anna", reason="asked for it")

@@ -11,8 +11,9 @@ from datetime import timedelta
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
-from every_kind import PAST
+from every_kind import PAST, forget_somebody
 from given import Clock, on
 
 from dealtrail import Trail
@@ -69,6 +70,8 @@ def write(folder, name):
             # An hour later each time, but once the clock is put back.
             clock.now = on(100) + timedelta(hours=number if number != 6 else -24)
             trail.record_all(step)
+        with mock.patch("dealtrail.store.cipher.urandom", bytes):
+            forget_somebody(trail)
         clock.now = END
         with log.reading() as reading:
             tags = {row[3] for row in reading.rows(0, 2**53, 2**53)}
