@@ -8,6 +8,7 @@ from given import (
     assign,
     attributes,
     complete,
+    define,
     disqualify,
     euro,
     expect,
@@ -24,6 +25,14 @@ from given import (
     win,
 )
 
+from dealtrail.store.forgetting import use_keys
+
+LEADS = define(
+    "new",
+    pipeline="leads",
+    reasons={"lost": ["Price", "Timing"]},
+    assignment={"rule": "round_robin", "owners": [{"owner": "anna"}, {"owner": "bob"}]},
+)
 PAST = [
     [B2B],
     [CARE | {"entry": ["intake"], "skip": [], "back": ["intake", "service"]}],
@@ -50,4 +59,34 @@ PAST = [
     [win(20)],
     [STRICT | {"pipeline": "strict"}],
     [opening(21, "strict", deal="H"), complete(22, "call", deal="H")],
+    [LEADS],
+    [opening(22, "leads", deal="K"), opening(22, "leads", deal="L"), lose(23, deal="K", reason="Price")],
 ]
+
+
+class TheirKeys:
+    """The keys of a host that has one for all subjects."""
+
+    def __init__(self):
+        self.held = set()
+
+    def get(self, log, subjects):
+        return dict.fromkeys(self.held & set(subjects), bytes(32))
+
+    def make(self, log, subjects):
+        self.held |= set(subjects)
+        return dict.fromkeys(subjects, bytes(32))
+
+    def destroy(self, log, subjects):
+        gone = self.held & set(subjects)
+        self.held -= gone
+        return len(gone)
+
+
+def forget_somebody(trail):
+    """What goes on behind that past once there are keys: one text that can be read with them, one whose key is gone."""
+    use_keys(trail._log, TheirKeys())
+    trail.record_all(
+        [opening(23, deal="I", title="Ivo's deal"), opening(23, deal="J", subject="jo", title="Jo's deal")]
+    )
+    trail.forget("jo", by="anna", reason="asked for it")

@@ -80,6 +80,7 @@ ARGUMENTS = {
     "attributes": {"region": "north"},
     "cohort": "2026",
     "deal": "D",
+    "dest": "/dev/null/none",
     "expected_close": "2026-05-01",
     "into": "E",
     "by": "anna",

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Event, Thread
 
 import pytest
-from every_kind import PAST
+from every_kind import PAST, forget_somebody
 from given import B2B, Clock, amend, code_of, euro, log, move, on, opening
 
 from dealtrail import DealtrailError, Trail
@@ -39,6 +39,7 @@ def template(tmp_path_factory):
     with Trail.open(path, clock=Clock(on(100))) as made:
         for step in PAST:
             made.record_all(step)
+        forget_somebody(made)
     return path
 
 
@@ -375,10 +376,12 @@ def test_the_lines_say_what_the_log_keeps_and_the_chain_can_be_made_again_from_t
         "chain": "0" * 64,
     }
     followed = list(trail.follow())
-    shown = ("position", "deal", "pipeline", "version", "by", "id")
+    shown = ("position", "version", "by", "id")
     assert [[event[name] for name in shown] for event in events] == [
         [getattr(event, name) for name in shown] for event in followed
     ]
+    named = [event["stream"].removeprefix("deal:").removeprefix("pipeline:") for event in events]
+    assert [event.deal or event.pipeline or name for event, name in zip(followed, named, strict=True)] == named
     assert [event["event"].partition(".")[0] for event in events] == [event.event for event in followed]
     for name in ("recorded_at", "occurred_at"):
         assert [datetime.fromisoformat(event[name]) for event in events] == [getattr(e, name) for e in followed]
@@ -399,7 +402,7 @@ def test_the_lines_say_what_the_log_keeps_and_the_chain_can_be_made_again_from_t
 
     chain = bytes(32)
     for event in events:
-        stream = f"deal:{event['deal']}" if event["deal"] is not None else f"pipeline:{event['pipeline']}"
+        stream = event["stream"]
         values = [
             *(header["log"], event["position"], stream, event["version"], event["event"], event["state"].encode()),
             *(micros(event["occurred_at"]), micros(event["recorded_at"]), event["clock_behind_us"]),
@@ -497,6 +500,7 @@ def test_a_file_of_another_log_is_refused(trail, clock):
     with Trail.open("other.db", clock=clock) as other:
         for step in PAST:
             other.record_all(step)
+        forget_somebody(other)
         end = other.status().position
         other.log_activity("D", "call")
         other.backup("other.jsonl", since=end)

@@ -11,8 +11,9 @@ from datetime import timedelta
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
-from every_kind import PAST
+from every_kind import PAST, forget_somebody
 from given import Clock, on
 
 from dealtrail import Trail
@@ -36,8 +37,8 @@ def released():
 
 
 def questions():
-    """Some questions to both reports, without a default left to the code."""
-    for pipeline in ("b2b", "care", "strict"):
+    """Some questions to three reports, without a default left to the code."""
+    for pipeline in ("b2b", "care", "strict", "leads"):
         for as_of, known_at in _MOMENTS:
             if pipeline != "b2b" and known_at != END:
                 continue  # it was not known yet
@@ -45,6 +46,7 @@ def questions():
             for group_by in ([], ["owner", "attributes.vip"]):
                 more = {"definition": "as_of", "group_by": group_by, "where": {}}
                 yield {"report": "pipeline", **moments, **more}
+                yield {"report": "closing", **moments, **more}
                 yield {"report": "funnel", **moments, **more, "cohort": "2026", "within": 30, "fiscal_year_start": 4}
     moments = {"pipeline": "b2b", "as_of": on(50).isoformat(), "known_at": END.isoformat(), "tz": "Europe/Amsterdam"}
     for definition in ("current", 2, _DRAFT):
@@ -69,6 +71,8 @@ def write(folder, name):
             # An hour later each time, but once the clock is put back.
             clock.now = on(100) + timedelta(hours=number if number != 6 else -24)
             trail.record_all(step)
+        with mock.patch("dealtrail.store.cipher.urandom", bytes):
+            forget_somebody(trail)
         clock.now = END
         with log.reading() as reading:
             tags = {row[3] for row in reading.rows(0, 2**53, 2**53)}
