@@ -22,7 +22,7 @@ __all__ = [
     "AskAdoptKeys",
     "AskBackup",
     "AskCheckReport",
-    "AskClosing",
+    "AskClosingReport",
     "AskConformance",
     "AskDeal",
     "AskDeals",
@@ -98,7 +98,7 @@ class AskConformance(CohortQuestion, frozen=True, kw_only=True, tag="conformance
     limit: int
 
 
-class AskClosing(ReportQuestion, frozen=True, kw_only=True, tag="closing_report"):
+class AskClosingReport(ReportQuestion, frozen=True, kw_only=True, tag="closing_report"):
     """`Trail.closing_report`."""
 
 

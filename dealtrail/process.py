@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
-from dealtrail.asking import AskClosing, AskConformance, Asking, AskNextActions, AskPreview, moments
+from dealtrail.asking import AskClosingReport, AskConformance, Asking, AskNextActions, AskPreview, moments
 from dealtrail.domain.actions import parse_action
 from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
@@ -98,5 +98,5 @@ class Process(Asking):
         """
         at = when(self._log, as_of, known_at, tz)
         asked = Asked.parsed(definition, group_by, where, tz)
-        with self._asked(AskClosing(pipeline=pipeline, **moments(at), **asked.fields())):
+        with self._asked(AskClosingReport(pipeline=pipeline, **moments(at), **asked.fields())):
             return closing_report(self._log, self._model, pipeline, at, asked)
