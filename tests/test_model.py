@@ -70,6 +70,24 @@ def condition(rnd: Random) -> dict[str, Any]:
     )
 
 
+def assignment(rnd: Random) -> dict[str, Any] | None:
+    """Who gets deals without owner: nobody, one group, or groups by rules; now and then one that is refused."""
+
+    def group() -> dict[str, Any]:
+        owners = [{"owner": name} for name in rnd.sample(["anna", "bob", "carl"], rnd.randint(1, 3))]
+        for member in owners:
+            member |= rnd.choice([{}, {}, {"weight": rnd.choice([1, 2, 3])}, {"paused": rnd.random() < 0.7}])
+        return {"rule": rnd.choice(["round_robin", "least_open_deals"]), "owners": owners}
+
+    if rnd.random() < 0.3:
+        return None
+    if rnd.random() < 0.5:
+        return group()
+    rules = [{"when": condition(rnd), "to": rnd.choice("gh")} for _ in range(rnd.randint(0, 2))]
+    last = rnd.choice("gggghhhhi")
+    return {"groups": {"g": group(), "h": group()}, "choose": [*rules, {"to": last}] if rules else last}
+
+
 def stage_list(rnd: Random) -> list[dict[str, Any]]:
     call, demo = {"key": "call", "name": "Call"}, {"key": "demo", "name": "Demo"}
     required = {"required": True}
@@ -127,6 +145,8 @@ class Engine(RuleBasedStateMachine):
         self.model = Model()
         self.stages: dict[str, list[list[str]]] = {}
         self.versions: dict[str, int] = {}
+        self.assignments: dict[str, Any] = {}
+        self.leads: list[str] = []
         self.used = [START]
         self.questions = 0
 
@@ -140,7 +160,10 @@ class Engine(RuleBasedStateMachine):
             stages = stage_list(rnd)
             self.stages[key] = [[stage["key"] for stage in stages]]
             given = {"action": "define_pipeline", "pipeline": key, "stages": stages}
-            if isinstance(self.both([given | limits(rnd, self.stages[key][0])]), str):
+            self.assignments[key] = assignment(rnd)
+            more = limits(rnd, self.stages[key][0]) | {"assignment": self.assignments[key]}
+            if isinstance(self.both([given | more]), str):
+                self.assignments[key] = None
                 self.both([given])
         self.several(rnd, 25)
 
@@ -174,10 +197,12 @@ class Engine(RuleBasedStateMachine):
         """An action on one of a few deals: on one that is there, mostly, and with a stage that its pipeline has."""
         deal = rnd.choice(DEALS)
         there = [name for name in DEALS if name in self.versions]
-        if deal not in there and rnd.random() < 0.8:
+        if self.leads and rnd.random() < 0.3:
+            deal, there = "", self.leads
+        if deal in DEALS and deal not in there and rnd.random() < 0.8:
             name = "open_deal"
         else:
-            deal = rnd.choice(there) if there and rnd.random() < 0.98 else deal
+            deal = rnd.choice(there) if there and (not deal or rnd.random() < 0.98) else deal
             name = rnd.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         action: dict[str, Any] = {"action": name, "deal": deal, **self.at(rnd)}
         match name:
@@ -275,6 +300,24 @@ class Engine(RuleBasedStateMachine):
         self.clock += timedelta(minutes=7)
         self.noted(self.both([self.action(rnd) for _ in range(size)]))
 
+    @rule(seed=seeds, size=st.integers(1, 4), together=st.booleans())
+    @precondition(lambda self: len(self.leads) < 16)
+    def lead(self, seed: int, size: int, together: bool) -> None:
+        """New deals without owner, one by one or as a batch."""
+        rnd = Random(seed)
+        self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600]))
+        pipeline, opened = rnd.choice("ppq"), []
+        for _ in range(size):
+            name = f"L{len(self.leads) + len(opened) + 1}"
+            facts = {"value": value(rnd), "attributes": attributes(rnd), "source": rnd.choice(["web", None])}
+            opened.append({"action": "open_deal", "deal": name, "pipeline": pipeline} | facts)
+        opened[0] |= self.at(rnd)
+        for batch in [opened] if together else [[one] for one in opened]:
+            found = self.both(batch)
+            self.noted(found)
+            if isinstance(found, list):
+                self.leads += [one["deal"] for one in batch]
+
     @rule(seed=seeds, minutes=st.integers(0, 3000))
     @precondition(lambda self: sum(map(len, self.stages.values())) < 7)
     def redefine(self, seed: int, minutes: int) -> None:
@@ -285,9 +328,12 @@ class Engine(RuleBasedStateMachine):
         named = moves(rnd, self.stages[key][-1], after)
         action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named}
         action |= limits(rnd, after)
+        # Mostly the same as before, so that counting goes on from version to version.
+        action["assignment"] = self.assignments[key] if rnd.random() < 0.6 else assignment(rnd)
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
+            self.assignments[key] = action["assignment"]
 
     def moments(self, rnd: Random) -> dict[str, Any]:
         def moment() -> Any:
@@ -369,7 +415,7 @@ class Engine(RuleBasedStateMachine):
         self.same_deal(rnd)
 
     def same_deal(self, rnd: Random) -> None:
-        deal, moments = rnd.choice(DEALS), self.moments(rnd)
+        deal, moments = rnd.choice([*DEALS, *self.leads]), self.moments(rnd)
         try:
             view = self.trail.deal(deal, **moments)
         except DealtrailError as refusal:
@@ -385,6 +431,10 @@ class Engine(RuleBasedStateMachine):
             assert view is None
             return
         assert view is not None
+        opening = [one for one in self.trail.history(deal) if one.event == "deal_opened"][-1]
+        given = plain(opening.data.get("assigned"))
+        told = self.model.assigned(deal)
+        assert told == (None if given is None else {name: given[name] for name in told})
         found = {name: getattr(view, name) for name in expected}
         found["value"] = view.value and (view.value.amount, view.value.currency)
         assert found == expected

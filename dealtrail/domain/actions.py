@@ -49,6 +49,7 @@ class DefinePipeline(Action, frozen=True, kw_only=True, tag="define_pipeline"):
     entry: Any = None
     back: Any = None
     skip: Any = None
+    assignment: Any = None
 
 
 class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline"):
@@ -60,6 +61,7 @@ class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline
     entry: Any = None
     back: Any = None
     skip: Any = None
+    assignment: Any = None
 
 
 class OpenDeal(DealAction, frozen=True, kw_only=True, tag="open_deal"):

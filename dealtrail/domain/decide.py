@@ -1,6 +1,7 @@
 """Deciding: an action, and what is known when its turn comes, become entries of the log, or a refusal."""
 
 from bisect import bisect_right
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -32,6 +33,7 @@ from dealtrail.domain.actions import (
     request_digest,
 )
 from dealtrail.domain.allowed import parse_allowed
+from dealtrail.domain.assignment import Had, assigned, counted_since, group_for, parse_assignment
 from dealtrail.domain.deal import (
     Deal,
     Pipelines,
@@ -45,7 +47,7 @@ from dealtrail.domain.deal import (
     read,
     timeline,
 )
-from dealtrail.domain.definitions import Definition, Pipeline, parse_moves, parse_stages
+from dealtrail.domain.definitions import Basis, Definition, Pipeline, parse_moves, parse_stages
 from dealtrail.domain.errors import DealtrailError, error, nearest
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -111,6 +113,14 @@ class Known(Protocol):
         """The personal part of an entry of a deal; texts whose subject is forgotten stay sealed."""
         ...
 
+    def had(self, pipeline: str, group: str, since: int) -> Mapping[str, Had]:
+        """What each owner had of a group before; the leads that count are those since that version."""
+        ...
+
+    def open_deals(self, pipeline: str, owners: Iterable[str]) -> Mapping[str, int]:
+        """How many open deals each of these owners has in a pipeline."""
+        ...
+
 
 class Turn(msgspec.Struct, frozen=True):
     """When and where an action is recorded: its recorded_at, the next log position, and an id for a new deal.
@@ -140,6 +150,7 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     stages = parse_stages(action.stages)
     moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
     allowed = parse_allowed(action)
+    assignment = parse_assignment(action.assignment)
     pipeline = known.pipelines.get(action.pipeline)
     if isinstance(action, RedefinePipeline) and pipeline is None:
         raise _unknown_pipeline(action.pipeline, known)
@@ -154,14 +165,14 @@ def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, tu
     at = _occurred_at(action, turn)
     event: Event
     if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, stages, **allowed)  # type: ignore[union-attr]
+        event = PipelineDefined(action.name or action.pipeline, stages, assignment=assignment, **allowed)  # type: ignore[union-attr]
         first_definition = Definition(1, at, turn.recorded_at, turn.position, stages, {}, **allowed)
         Pipeline(action.pipeline, event.name, (first_definition,)).checked()
     else:
         if at < pipeline.latest.occurred_at:
             raise error("definition_before_previous", "at", previous=pipeline.latest.version)
         latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at, allowed).latest
-        event = PipelineRedefined(latest.stages, latest.moves, **latest.limits)
+        event = PipelineRedefined(latest.stages, latest.moves, assignment=assignment, **latest.limits)
     return [_entry(stream, version + 1, turn, at, event, action)]
 
 
@@ -171,10 +182,11 @@ def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
     coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
     if isinstance(event, PipelineDefined):
         key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.limits),))
+        definition = Definition(*coordinates, event.stages, {}, assignment=event.assignment, **event.limits)
+        return Pipeline(key, event.name, (definition,))
     assert pipeline is not None  # noqa: S101
     assert isinstance(event, PipelineRedefined)  # noqa: S101
-    definition = Definition(*coordinates, event.stages, event.moves, **event.limits)
+    definition = Definition(*coordinates, event.stages, event.moves, assignment=event.assignment, **event.limits)
     return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
 
 
@@ -210,7 +222,22 @@ def _open(action: OpenDeal, known: Known, turn: Turn) -> list[Entry]:
         raise error("deal_exists", "deal", deal=name)
     _expect(action, 0)
     at = _occurred_at(action, turn)
-    return [_entry(stream, 1, turn, at, _opening(action, name, known, at), action)]
+    event = _opening(action, name, known, at)
+    return [_entry(stream, 1, turn, at, event if event.owner else _distributed(event, known), action)]
+
+
+def _distributed(event: DealOpened, known: Known) -> DealOpened:
+    """An opening without owner, with the one whom the definition that it names gives it to, if that says anything."""
+    pipeline = known.pipelines[event.pipeline]
+    assignment = pipeline.version(event.definition).assignment
+    if assignment is None:
+        return event
+    key, when = group_for(assignment, Basis(event.value, None, event.source, event.attributes))
+    group, since = assignment.groups[key], counted_since(pipeline, event.definition, key)
+    of_rule = group.rule == "least_open_deals"
+    open_deals = known.open_deals(pipeline.key, [one.owner for one in group.owners]) if of_rule else {}
+    owner, why = assigned((key, group, when), since, known.had(pipeline.key, key, since), open_deals)
+    return msgspec.structs.replace(event, owner=owner, assigned=why)
 
 
 def _retract(action: Retract, deal: Deal, known: Known, turn: Turn, at: Instant) -> list[Entry]:
@@ -251,6 +278,8 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     others = tuple(place for place in deal.placed if place.entry.version != action.version)
     if isinstance(changed, OpenDeal):
         event: DealEvent = _opening(changed, deal.id, known, at)
+        if isinstance(old.event, DealOpened) and "owner" not in action.changes:
+            event = msgspec.structs.replace(event, assigned=old.event.assigned)
     else:
         before = _before(others, at, root)
         if before:  # what comes earlier must hold without the old event before the new one is judged after it

@@ -65,6 +65,28 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Move = str | tuple[Rule, ...]
 
 
+class Member(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An owner in a group: one of weight 2 gets twice as many leads as one of weight 1, a paused one none."""
+
+    owner: Word
+    weight: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    paused: bool = False
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Owners, and the rule by which each new lead goes to one of them."""
+
+    rule: Literal["round_robin", "least_open_deals"]
+    owners: Annotated[tuple[Member, ...], Meta(min_length=1, max_length=100)]
+
+
+class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who gets the deals that are opened without owner: a group of owners, chosen as a move chooses a stage."""
+
+    groups: Annotated[Mapping[Key, Group], Meta(min_length=1, max_length=100)]
+    choose: Move
+
+
 class Basis(msgspec.Struct, frozen=True, gc=False):
     """What conditions may look at: the deal as it was just after the event that began a visit."""
 
@@ -83,6 +105,7 @@ class Definition(Allowed, frozen=True):
     position: int
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
+    assignment: Assignment | None = None
 
     def index(self, key: str) -> int:
         """The place of a stage in this version's order, from 0; KeyError where it has none of that key."""
@@ -140,7 +163,7 @@ class Pipeline(msgspec.Struct, frozen=True):
         """A stage recorded under one version, read under a later one: by the moves of each version between."""
         for definition in self.definitions[recorded:under]:
             move = definition.moves.get(stage, stage)
-            stage = move if isinstance(move, str) else _chosen(move, basis)
+            stage = move if isinstance(move, str) else chosen(move, basis).to
         return stage
 
     def followed_by(
@@ -191,10 +214,10 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
             if isinstance(number, str) and not _DECIMAL.fullmatch(number):
                 raise error("invalid_field", f"stages[{place}].{name}", why='give a number, or its text such as "0.25"')
     shape = Annotated[tuple[Stage, ...], Meta(max_length=100)]
-    stages: tuple[Stage, ...] = shaped(_without_nulls(given), shape, "stages")
+    stages: tuple[Stage, ...] = shaped(without_nulls(given), shape, "stages")
     if not stages:
         raise error("no_stages", "stages")
-    _unique([stage.key for stage in stages], "stages")
+    unique([stage.key for stage in stages], "stages")
     for place, stage in enumerate(stages):
         where = f"stages[{place}]"
         if stage.key in OUTCOMES:
@@ -202,15 +225,15 @@ def parse_stages(given: object) -> tuple[Stage, ...]:
         _decimal_between(stage.probability, 1, f"{where}.probability")
         if stage.rots_after_days is not None:
             _decimal_between(stage.rots_after_days, 100_000, f"{where}.rots_after_days")
-        _unique([action.key for action in stage.actions], f"{where}.actions")
+        unique([action.key for action in stage.actions], f"{where}.actions")
     return stages
 
 
-def _without_nulls(given: object) -> object:
-    """Stages and their actions without fields that are null: an optional one is absent then, another is missing."""
+def without_nulls(given: object) -> object:
+    """Stages, their actions and the like without fields that are null: an optional one is absent then."""
     if isinstance(given, Mapping):
-        return {name: _without_nulls(value) for name, value in given.items() if value is not None}
-    return [_without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
+        return {name: without_nulls(value) for name, value in given.items() if value is not None}
+    return [without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
 
 
 def parse_moves(given: object) -> Mapping[str, Move]:
@@ -226,16 +249,24 @@ def parse_moves(given: object) -> Mapping[str, Move]:
     for key, move in given.items():
         where = f"moves.{key}"[:100]
         shaped(key, Key, where)
-        if isinstance(move, str):
-            moves[key] = shaped(move, Key, where)
-            continue
-        if not isinstance(move, list | tuple) or not 1 <= len(move) <= 100:
-            raise error("invalid_moves", where)
-        rules = tuple(_rule(rule, f"{where}[{place}]") for place, rule in enumerate(move))
-        if rules[-1].when is not None or any(rule.when is None for rule in rules[:-1]):
-            raise error("invalid_moves", where)
-        moves[key] = rules
+        moves[key] = parse_move(move, where, "invalid_moves")
     return moves
+
+
+def parse_move(given: object, where: str, code: str) -> Move:
+    """A key, or rules that are tried in order, checked for their shape.
+
+    Errors: `code`, where it is neither or not the last rule alone has no condition; invalid_condition; invalid_key.
+    """
+    if isinstance(given, str):
+        key: str = shaped(given, Key, where)
+        return key
+    if not isinstance(given, list | tuple) or not 1 <= len(given) <= 100:
+        raise error(code, where)
+    rules = tuple(_rule(rule, f"{where}[{place}]") for place, rule in enumerate(given))
+    if rules[-1].when is not None or any(rule.when is None for rule in rules[:-1]):
+        raise error(code, where)
+    return rules
 
 
 def _rule(given: object, where: str) -> Rule:
@@ -254,9 +285,9 @@ def _rule(given: object, where: str) -> Rule:
     return rule
 
 
-def _chosen(rules: tuple[Rule, ...], basis: Basis) -> str:
-    """The stage of the first rule that holds; the last always does."""
-    return next(rule.to for rule in rules if rule.when is None or holds(rule.when, basis))
+def chosen(rules: tuple[Rule, ...], basis: Basis) -> Rule:
+    """The first rule that holds; the last always does."""
+    return next(rule for rule in rules if rule.when is None or holds(rule.when, basis))
 
 
 def holds(condition: Condition, basis: Basis) -> bool:
@@ -327,7 +358,8 @@ def _decimal_between(number: Decimal, most: int, where: str) -> None:
         raise error("invalid_field", where, why=f"give a number from 0 to {most} with at most 30 decimals")
 
 
-def _unique(keys: list[str], where: str) -> None:
+def unique(keys: list[str], where: str) -> None:
+    """Refuse a key that stands twice. Errors: duplicate_key."""
     for place, key in enumerate(keys):
         if key in keys[:place]:
             raise error("duplicate_key", where, given=key)

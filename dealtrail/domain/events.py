@@ -1,7 +1,9 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional; a changed meaning needs a new version of the tag and an upcaster in the store's mapper.
+A new field must be optional, None by default, and left out where it is (`omit_defaults`), so that the bytes of an event
+that does not have it stay what they were; a changed meaning needs a new version of the tag and an upcaster in the store's
+mapper.
 """
 
 from collections.abc import Mapping
@@ -11,12 +13,30 @@ from typing import Any
 import msgspec
 
 from dealtrail.domain.allowed import Allowed
-from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
+from dealtrail.domain.definitions import Assignment, Attributes, Condition, Move, Scalar, Stage
 from dealtrail.domain.money import Money
 from dealtrail.domain.times import Instant
 
 
-class DealOpened(msgspec.Struct, frozen=True):
+class Assigned(msgspec.Struct, frozen=True):
+    """By which rule a deal that was opened without owner got the one whom the opening names, and why that one.
+
+    `when` is the condition that chose the group, None where none had to hold. Since version `since` of the definition,
+    in which the group became what it is, it was lead `number` of this owner and lead `of` of the group; `open_deals`,
+    with the rule of that name, counts the owner's open deals in the pipeline before it.
+    """
+
+    group: str
+    when: Condition | None
+    rule: str
+    weight: int
+    since: int
+    number: int
+    of: int
+    open_deals: int | None
+
+
+class DealOpened(msgspec.Struct, frozen=True, omit_defaults=True):
     """A deal was opened into a stage."""
 
     pipeline: str
@@ -28,6 +48,7 @@ class DealOpened(msgspec.Struct, frozen=True):
     source: str | None
     expected_close: date | None
     attributes: Attributes
+    assigned: Assigned | None = None
 
 
 class StageEntered(msgspec.Struct, frozen=True):
@@ -126,17 +147,19 @@ class EventRetracted(msgspec.Struct, frozen=True):
 
 
 class PipelineDefined(Allowed, frozen=True, omit_defaults=True):
-    """A pipeline got its first definition. What it does not limit is not written."""
+    """A pipeline got its first definition. What it does not limit or distribute is not written."""
 
     name: str
     stages: tuple[Stage, ...]
+    assignment: Assignment | None = None
 
 
 class PipelineRedefined(Allowed, frozen=True, omit_defaults=True):
-    """A pipeline got its next definition. What it does not limit is not written."""
+    """A pipeline got its next definition. What it does not limit or distribute is not written."""
 
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]
+    assignment: Assignment | None = None
 
 
 class KeysConfigured(msgspec.Struct, frozen=True):

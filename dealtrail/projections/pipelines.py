@@ -24,6 +24,7 @@ class DefinitionView(msgspec.Struct, frozen=True):
     back: list[str] | Literal["any"]
     skip: list[str] | Literal["any"]
     in_force: bool
+    assignment: dict[str, Any] | None = None
 
 
 def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
@@ -39,4 +40,5 @@ def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
         moves=msgspec.to_builtins(definition.moves),
         **{kind: "any" if keys is None else list(keys) for kind, keys in definition.limits.items()},
         in_force=version == known.in_force(at.as_of).version,
+        assignment=msgspec.to_builtins(definition.assignment),
     )

@@ -9,6 +9,7 @@ from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.allowed import Allowed, parse_allowed
 from dealtrail.domain.definitions import (
+    Assignment,
     Attributes,
     Basis,
     Definition,
@@ -28,6 +29,7 @@ from dealtrail.store.log import Log
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
 _ALLOWED = msgspec.json.Decoder(Allowed)
+_ASSIGNMENT = msgspec.json.Decoder(Assignment | None)
 
 # What filters and groups may name, beside attributes.NAME.
 FIELDS = ("owner", "source", "currency")
@@ -120,15 +122,17 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
 def known_pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
     """Every pipeline as known at a log position, by key."""
     c.execute(
-        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves, allowed FROM definition"
+        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves, allowed, assignment"
+        " FROM definition"
         " WHERE position <= ? ORDER BY pipeline, version",
         (position,),
     )
     found: dict[str, Pipeline] = {}
-    for key, version, at_position, recorded_at, occurred_at, name, stages, moves, allowed in c.fetchall():
+    for key, version, at_position, recorded_at, occurred_at, name, stages, moves, allowed, assignment in c.fetchall():
         definition = Definition(
             *(version, occurred_at, recorded_at, at_position, _STAGES.decode(stages), _MOVES.decode(moves)),
             **_ALLOWED.decode(allowed).limits,
+            assignment=_ASSIGNMENT.decode(assignment),
         )
         before = found[key].definitions if key in found else ()
         found[key] = Pipeline(key, name, (*before, definition))

@@ -48,13 +48,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
     "definition": (
         *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "allowed"),
+        "assignment",
     ),
     "checkpoint": ("name", "value"),
 }
 _TEXTS = {
     *("pipeline", "status", "stage", "currency", "marks", "amount", "owner", "source", "attributes", "expected_close"),
     *("completed", "reason", "merged_into", "subject", "opened_into", "ats", "knowns", "bases", "title", "personal"),
-    *("name", "stages", "moves", "allowed", "value"),
+    *("name", "stages", "moves", "allowed", "assignment", "value"),
 }
 _KEYS: dict[str, str | tuple[str, ...]] = {
     "cell": "id",

@@ -197,6 +197,7 @@ def _write_pipeline(c: SQLiteCursor, entries: Iterable[Entry]) -> None:
                 msgspec.json.encode(d.stages).decode(),
                 msgspec.json.encode(d.moves).decode(),
                 msgspec.json.encode(d.limits).decode(),
+                msgspec.json.encode(d.assignment).decode(),
             )
             for d in pipeline.definitions
         ],

@@ -380,6 +380,42 @@ def check_moves(before, after):
         refuse_if(set(targets) - set(keys_of(after)), "unknown_stage")
 
 
+def groups_of(assignment):
+    """The groups of an assignment by key; one that is itself a group has that one, called `all`."""
+    return assignment["groups"] if "groups" in assignment else {"all": assignment}
+
+
+def check_assignment(assignment):
+    """The shape of an assignment: groups with owners who are not all paused, and rules that choose among them."""
+    if assignment is None:
+        return
+    groups = groups_of(assignment)
+    refuse_if(("groups" in assignment) != ("choose" in assignment), "invalid_assignment")
+    refuse_if("groups" in assignment and ("rule" in assignment or "owners" in assignment), "invalid_assignment")
+    for key, group in groups.items():
+        check_key(key)
+        refuse_if(group["rule"] not in ("round_robin", "least_open_deals"), "invalid_field")
+        names = [member["owner"] for member in group["owners"]]
+        refuse_if(len(set(names)) != len(names), "duplicate_key")
+        refuse_if(all(member.get("paused") for member in group["owners"]), "nobody_to_assign")
+    if "groups" in assignment:
+        choose = assignment["choose"]
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        unconditional = [rule.get("when") is None for rule in rules]
+        refuse_if(unconditional != [False] * (len(rules) - 1) + [True], "invalid_assignment")
+        for rule in rules[:-1]:
+            check_condition(rule["when"])
+        refuse_if(any(rule["to"] not in groups for rule in rules), "unknown_group")
+
+
+def settled(group):
+    """A group with its defaults filled in, so that two of one meaning are equal; None stays None."""
+    if group is None:
+        return None
+    members = [(one["owner"], one.get("weight") or 1, bool(one.get("paused"))) for one in group["owners"]]
+    return group["rule"], members
+
+
 def read_stage(definitions, stage, recorded_under, version, facts):
     """A stage recorded under one version, read under a later one by the moves of all versions between."""
     for definition in definitions[recorded_under:version]:  # definitions[n] is version n + 1
@@ -688,6 +724,7 @@ class Model:
             check_stages(action["stages"])
             check_moves_shape(action.get("moves") or {})
             check_limits_shape(action)
+            check_assignment(action.get("assignment"))
         else:
             # An opening without a deal id takes its idempotency key for one.
             scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
@@ -711,6 +748,8 @@ class Model:
             fields = {name: action[name] for name in FIELDS[kind] if action.get(name) is not None}
             event = self._append(scope, kind, given_at or recorded_at, recorded_at, fields)
             self._judge_timeline(scope[1], event)
+            if kind == "open_deal" and "owner" not in fields:
+                self._distribute(event)
         return self._result(scope, action)
 
     def _seen(self, scope, action):
@@ -749,6 +788,7 @@ class Model:
             "fields": copy.deepcopy(fields),
             "pipeline": None,
             "definition": None,
+            "assigned": None,
         }
         self.events.append(event)
         return event
@@ -757,6 +797,7 @@ class Model:
         """Record a definition as a whole."""
         fields = {"stages": action["stages"], "moves": action.get("moves") or {}}
         fields.update({name: action.get(name) for name in LIMITS})
+        fields["assignment"] = action.get("assignment")
         before = self._events_of(scope)
         if before:
             refuse_if(at < before[-1]["occurred_at"], "definition_before_previous")
@@ -795,7 +836,77 @@ class Model:
         self._append(scope, "retract", recorded_at, recorded_at, {"version": old["version"]})
         at = given_at or old["occurred_at"]
         event = self._append(scope, old["kind"], at, recorded_at, fields, old["root"])
+        if "owner" not in action:
+            event["assigned"] = old["assigned"]  # an owner that nobody corrected is still the one who was given
         self._judge_timeline(scope[1], event)
+
+    # --- The distribution of leads -------------------------------------------------------------------
+
+    def _distribute(self, event):
+        """Give a deal that was just opened without owner the one whose turn it is, by the definition in force."""
+        definitions = self._definitions(event["pipeline"], FOREVER)
+        version = event["definition"]
+        assignment = definitions[version - 1]["assignment"]
+        if assignment is None:
+            return
+        key, condition = self._group_for(assignment, fold([event])["facts"])
+        group = groups_of(assignment)[key]
+        since = version
+        while since > 1:
+            before = definitions[since - 2]["assignment"]
+            if before is None or settled(groups_of(before).get(key)) != settled(group):
+                break
+            since -= 1
+        given = self._given(event["pipeline"], key)
+        counted = [one["fields"]["owner"] for one in given if one["assigned"]["since"] == since]
+        owner = self._whose_turn(event["pipeline"], group, counted, [one["fields"]["owner"] for one in given])
+        event["fields"]["owner"] = owner
+        event["assigned"] = {
+            "group": key,
+            "when": condition,
+            "rule": group["rule"],
+            "since": since,
+            "number": counted.count(owner) + 1,
+            "of": len(counted) + 1,
+        }
+
+    def _group_for(self, assignment, facts):
+        """The group that the first rule which holds leads to, and the condition of that rule."""
+        choose = assignment.get("choose", "all")
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        return next((r["to"], r.get("when")) for r in rules if r.get("when") is None or holds(r["when"], facts))
+
+    def _given(self, pipeline, key):
+        """The openings that a group of a pipeline was given, in the order of the log, amended since or not."""
+        return [
+            event
+            for event in self.events
+            if event["assigned"] and event["root"] == event["position"]
+            if event["pipeline"] == pipeline and event["assigned"]["group"] == key
+        ]
+
+    def _whose_turn(self, pipeline, group, counted, ever):
+        """The owner of a group whose turn it is; `counted` and `ever` are owners of leads, the latest last."""
+        weights = {m["owner"]: m.get("weight") or 1 for m in group["owners"] if not m.get("paused")}
+        had = {owner: counted.count(owner) for owner in weights}
+        if group["rule"] == "least_open_deals":
+            states = [fold(self._timeline(deal, FOREVER)) for deal in self._deals()]
+            there = [s for s in states if s["status"] == "open" and s["pipeline"] == pipeline]
+            had = {owner: sum(s["facts"]["owner"] == owner for s in there) for owner in weights}
+            candidates = list(weights)
+        else:
+            total = sum(had.values()) + 1
+            candidates = [o for o in weights if Fraction(had[o]) < Fraction(total * weights[o], sum(weights.values()))]
+
+        def waited(owner):
+            return ever[::-1].index(owner) if owner in ever else len(ever)
+
+        # min() takes the first of equals, and `candidates` has the order of the list.
+        return min(candidates, key=lambda owner: (Fraction(had[owner] + 1, weights[owner]), -waited(owner)))
+
+    def assigned(self, deal):
+        """By which rule a deal got its owner when it was opened, as the newest event of its opening says; or None."""
+        return [event for event in self._events_of(("deal", deal)) if event["kind"] == "open_deal"][-1]["assigned"]
 
     # --- The rules on a timeline ---------------------------------------------------------------------
 
