@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
+    from dealtrail.domain.events import Assigned
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
     from dealtrail.projections.conformance import ConformanceReport
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
+    "dealtrail.domain.events": ("Assigned",),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
@@ -47,6 +49,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Assigned",
     "Conflict",
     "ConformanceReport",
     "DealView",

@@ -17,11 +17,11 @@ class Shorthand(ABC):
         """Record one action."""
 
     def define_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Define a new pipeline by its stages; optional: name, entry, back, skip, at, by, id."""
+        """Define a new pipeline by its stages; optional: name, assignment, entry, back, skip, at, by, id."""
         return self.record({**more, "action": "define_pipeline", "pipeline": pipeline, "stages": stages})
 
     def redefine_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Record the next definition of a pipeline; optional: moves, entry, back, skip, at, by, id, …."""
+        """Record the next definition of a pipeline; optional: moves, assignment, entry, back, skip, at, by, id, …."""
         return self.record({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
 
     def open_deal(self, pipeline: str, **more: Any) -> Recorded:

@@ -21,6 +21,7 @@ import dealtrail
 from dealtrail import ConformanceReport, NextActions, Trail, asking, importing
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
+from dealtrail.domain.assignment import parse_assignment
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
 from dealtrail.importing import Mapping
@@ -121,12 +122,14 @@ def run_python(block, namespace):
 
 
 def check_json(text):
-    """One value: an action, the stages or the moves of a definition, or a condition."""
+    """One value: an action, the stages, moves or assignment of a definition, or a condition."""
     value = json.loads(text)
     if isinstance(value, list):
         parse_stages(value)
     elif "action" in value:
         parse_action(value)
+    elif "owners" in value or "choose" in value:
+        parse_assignment(value)
     elif "op" in value:
         parse_moves({"old": [{"when": value, "to": "new"}, {"to": "other"}]})
     else:
@@ -141,6 +144,7 @@ def check_toml(text):
     else:
         parse_stages(held["stages"])
         parse_moves(held.get("moves"))
+        parse_assignment(held.get("assignment"))
 
 
 def check_console(block):

@@ -76,7 +76,7 @@ def assignment(rnd: Random) -> dict[str, Any] | None:
     def group() -> dict[str, Any]:
         owners = [{"owner": name} for name in rnd.sample(["anna", "bob", "carl"], rnd.randint(1, 3))]
         for member in owners:
-            member |= rnd.choice([{}, {}, {"weight": rnd.choice([1, 2, 3])}, {"paused": rnd.random() < 0.7}])
+            member |= rnd.choice([{}, {}, {"weight": rnd.choice([1, 2, 7])}, {"paused": rnd.random() < 0.7}])
         return {"rule": rnd.choice(["round_robin", "least_open_deals"]), "owners": owners}
 
     if rnd.random() < 0.3:

@@ -188,9 +188,10 @@ def definitions(name: str, kind: str, tz: str, **at: Any) -> None:
 
 def _definitions(found: "list[DefinitionView]", kind: str, tz: str) -> None:
     def table() -> Any:
-        from dealtrail.cli.deal_tables import definitions_table
+        from dealtrail.cli.deal_tables import assignments_table, definitions_table
 
-        return [definitions_table(found, tz)]
+        given = [view for view in found if view.assignment is not None]
+        return [definitions_table(found, tz), *([assignments_table(given)] if given else [])]
 
     answer(kind, found, table, lambda: _stages(found), ("pipeline", "version", "in_force", "occurred_at", "stage"))
 

@@ -89,6 +89,9 @@ def define(name: str, definition: dict[str, Any], at: str | None, actor: str | N
     probability = 0.1
     rots_after_days = 14
     actions = [{key = "first-call", name = "First call", required = true}]
+    [assignment]
+    rule = "round_robin"
+    owners = [{owner = "anna", weight = 2}, {owner = "ben"}, {owner = "carl", paused = true}]
     """
     given = with_actor(_of_file("define_pipeline", name, definition, at), actor)
     with options.open_trail(create=True) as trail:
@@ -108,8 +111,8 @@ def redefine(
 ) -> None:
     """Redefine a pipeline from a JSON or TOML file.
 
-    The file holds the stages and moves of the next version. Every stage that goes needs a move, to a stage or
-    by rules that are tried in order:
+    The file holds the stages, moves and assignment of the next version. Every stage that goes needs a move, to a
+    stage or by rules that are tried in order:
 
     \b
     [moves]

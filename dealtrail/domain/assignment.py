@@ -35,7 +35,7 @@ class Had(msgspec.Struct, frozen=True):
 def parse_assignment(given: object) -> Assignment | None:
     """The assignment of a definition, checked: one group, or several with the rules that choose among them.
 
-    Errors: invalid_assignment, invalid_condition, duplicate_key, nobody_to_assign, unknown_group, and those of its shape.
+    Errors: invalid_assignment, invalid_condition, duplicate_key, nobody_to_assign, unknown_group, and of its shape.
     """
     if given is None:
         return None
@@ -58,7 +58,7 @@ def parse_assignment(given: object) -> Assignment | None:
 
 
 def _group_of(given: object, key: str, where: str) -> Group:
-    shaped(key, Key, where)
+    shaped(key, Key, f"{where}.key")
     group: Group = shaped(given, Group, where)
     unique([member.owner for member in group.owners], f"{where}.owners")
     if not _taking(group):

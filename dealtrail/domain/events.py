@@ -1,9 +1,9 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional, None by default, and left out where it is (`omit_defaults`), so that the bytes of an event
-that does not have it stay what they were; a changed meaning needs a new version of the tag and an upcaster in the store's
-mapper.
+A new field must be optional, None by default, and left out where it is None (`omit_defaults`), so that the bytes of an
+event that has it not stay what they were; a changed meaning needs a new version of the tag and an upcaster in the
+store's mapper.
 """
 
 from collections.abc import Mapping

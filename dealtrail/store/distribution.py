@@ -20,7 +20,8 @@ from dealtrail.store.recorder import Head
 _MADE_BY = 1
 
 _SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS distribution (position INTEGER NOT NULL, chain BLOB NOT NULL, made_by INTEGER NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS distribution (position INTEGER NOT NULL, chain BLOB NOT NULL,"
+    " made_by INTEGER NOT NULL)",
     "CREATE TABLE IF NOT EXISTS distribution_open (deal TEXT NOT NULL PRIMARY KEY, pipeline TEXT NOT NULL,"
     " owner TEXT NOT NULL) WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS distribution_owner ON distribution_open (pipeline, owner)",
@@ -89,13 +90,10 @@ def catch_up(reading: Reading, head: Head) -> None:
 
 def _fold(reading: Reading, after: int, upto: int) -> None:
     """Write what the index says of each deal of which anything was recorded after a position."""
-    if after:
-        changed = reading.deals_after(after)
-        streams = ((stream, reading.entries(stream, upto)) for stream in changed)
-    else:
-        changed, streams = [], reading.all_streams("deal", upto)
+    changed = reading.deals_after(after) if after else []
+    each = ((stream, reading.entries(stream, upto)) for stream in changed)
     stands, leads = [], []
-    for stream, entries in streams:
+    for stream, entries in each if after else reading.all_streams("deal", upto):
         state = fold(timeline(entries))
         assert state is not None  # noqa: S101  an opening is never retracted, only amended
         if state.status == "open" and state.owner is not None:

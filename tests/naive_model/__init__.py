@@ -382,7 +382,7 @@ def check_moves(before, after):
 
 def groups_of(assignment):
     """The groups of an assignment by key; one that is itself a group has that one, called `all`."""
-    return assignment["groups"] if "groups" in assignment else {"all": assignment}
+    return assignment.get("groups", {"all": assignment})
 
 
 def check_assignment(assignment):
