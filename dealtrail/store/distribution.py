@@ -62,9 +62,8 @@ def had(reading: Reading, pipeline: str, group: str, since: int) -> dict[str, Ha
 def open_deals(reading: Reading, pipeline: str, owners: Iterable[str]) -> Mapping[str, int]:
     """How many open deals each of these owners has in a pipeline."""
     reading.cursor.execute(
-        "SELECT owner, count(*) FROM json_each(?) JOIN distribution_open ON owner = value WHERE pipeline = ?"
-        " GROUP BY owner",
-        (msgspec.json.encode(list(owners)).decode(), pipeline),
+        "SELECT value, (SELECT count(*) FROM distribution_open WHERE pipeline = ? AND owner = value) FROM json_each(?)",
+        (pipeline, msgspec.json.encode(list(owners)).decode()),
     )
     return dict(reading.cursor.fetchall())
 
