@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from dealtrail.domain.events import Assigned
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
+    from dealtrail.projections.closing_report import ClosingReport
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
@@ -30,6 +31,7 @@ _HOMES = {
     "dealtrail.domain.events": ("Assigned",),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.closing_report": ("ClosingReport",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
     "dealtrail.projections.deals": ("DealView",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
@@ -50,6 +52,7 @@ _HOMES = {
 
 __all__ = [
     "Assigned",
+    "ClosingReport",
     "Conflict",
     "ConformanceReport",
     "DealView",

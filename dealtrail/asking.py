@@ -20,6 +20,7 @@ from dealtrail.store.telemetry import Work
 __all__ = [
     "Action",
     "AskAdoptKeys",
+    "AskClosingReport",
     "AskConformance",
     "AskDeal",
     "AskDeals",
@@ -81,6 +82,10 @@ class CohortQuestion(ReportQuestion, frozen=True, kw_only=True):
 
 class AskPipelineReport(ReportQuestion, frozen=True, kw_only=True, tag="pipeline_report"):
     """`Trail.pipeline_report`."""
+
+
+class AskClosingReport(ReportQuestion, frozen=True, kw_only=True, tag="closing_report"):
+    """`Trail.closing_report`."""
 
 
 class AskFunnelReport(CohortQuestion, frozen=True, kw_only=True, tag="funnel_report"):

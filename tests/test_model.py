@@ -30,7 +30,7 @@ WEIGHTS = {
     "change_value": 2,
     "assign_deal": 1,
     "set_attributes": 1,
-    "change_expected_close": 1,
+    "change_expected_close": 3,
     "complete_action": 5,
     "log_activity": 1,
     "win_deal": 3,
@@ -211,6 +211,7 @@ class Engine(RuleBasedStateMachine):
                 action |= {"pipeline": pipeline, "value": value(rnd), "owner": rnd.choice(OWNERS)}
                 action |= {"stage": self.stage(rnd, pipeline, optional=True), "attributes": attributes(rnd)}
                 action |= {"source": rnd.choice(["web", "fair", None])}
+                action |= {"expected_close": rnd.choice([None, "2026-03-31", "2026-03-02"])}
             case "move_deal":
                 action["stage"] = self.stage(rnd, rnd.choice("ppq"))
             case "change_value":
@@ -220,7 +221,8 @@ class Engine(RuleBasedStateMachine):
             case "set_attributes":
                 action["attributes"] = attributes(rnd)
             case "change_expected_close":
-                action["expected_close"] = rnd.choice([None, "2026-03-01", "2026-03-03", "2026-05-01"])
+                dates = [None, "2026-03-01", "2026-03-03", "2026-05-01", "2026-02-27", "2026-03-20"]
+                action["expected_close"] = rnd.choice(dates)
             case "complete_action":
                 action["key"] = rnd.choice(["call", "demo"])
             case "log_activity":
@@ -254,6 +256,7 @@ class Engine(RuleBasedStateMachine):
         return rnd.choice(
             [
                 {"value": value(rnd)},
+                {"expected_close": rnd.choice([None, "2026-04-01", "2026-03-03"])},
                 {"stage": self.stage(rnd, "p")},
                 {"stage": None},
                 {"owner": rnd.choice(OWNERS)},
@@ -379,7 +382,7 @@ class Engine(RuleBasedStateMachine):
             return
         again = getattr(self.trail, kind)(key, **question)
         assert again.digest == found.digest
-        if kind in ("conformance", "next_actions"):
+        if kind in ("conformance", "next_actions", "closing_report"):
             return
         stage = rnd.choice([None, *(row.stage for row in found.stages)])
         if kind == "pipeline_report":
@@ -399,6 +402,7 @@ class Engine(RuleBasedStateMachine):
         for _ in range(2):
             key = rnd.choice("ppq")
             self.same_report("pipeline_report", key, self.asked(rnd, key), rnd)
+            self.same_report("closing_report", rnd.choice("ppq"), self.asked(rnd, "p"), rnd)
             key = rnd.choice("ppq")
             cohort = rnd.choice(["2026-03", "2026-W10", "2026-03-01", "2026-03-02..2026-03-05", "2026", "2026"])
             within = rnd.choice([None, None, 0, 1, 3])

@@ -10,6 +10,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 FOREVER = datetime.max.replace(tzinfo=UTC)  # as a known_at: everything recorded so far
@@ -584,6 +585,68 @@ def funnel_row(deals, index):
     return row
 
 
+def closing_tables(deals, definition):
+    """The months, stages and total of a closing report over these deals."""
+
+    def worth(some):
+        return {
+            "value": sums(some, lambda deal: 1),
+            "weighted_value": sums(
+                some, lambda deal: Fraction(str(stage_of(definition, deal["stage"])["probability"]))
+            ),
+        }
+
+    def month_of(deal):
+        return deal["expected_close"] and deal["expected_close"].isoformat()[:7]
+
+    months = [
+        {
+            "month": month,
+            "deals": len(some := [deal for deal in deals if month_of(deal) == month]),
+            **worth(some),
+            "overdue": sum(deal["days_over"] > 0 for deal in some),
+        }
+        for month in sorted({month_of(deal) for deal in deals}, key=rank)
+    ]
+    stages = [
+        {**slippage([deal for deal in deals if deal["stage"] == one["key"]]), "stage": one["key"], "name": one["name"]}
+        for one in definition["stages"]
+    ]
+    return {"months": months, "stages": stages, "total": {**slippage(deals), **worth(deals)}}
+
+
+def slippage(deals):
+    """How often and by how many days the dates of deals were moved to later or to earlier ones."""
+    moves = [move for deal in deals for move in deal["moves"]]
+    slips = [Fraction((deal["dates"][-1] - deal["dates"][0]).days) for deal in deals if deal["dates"]]
+    return {
+        "deals": len(deals),
+        "dated": len(slips),
+        "overdue": sum(deal["days_over"] > 0 for deal in deals),
+        "pushed": sum(any(move > 0 for move in deal["moves"]) for deal in deals),
+        "pushes": sum(move > 0 for move in moves),
+        "days_pushed": sum(move for move in moves if move > 0),
+        "pulled": sum(any(move < 0 for move in deal["moves"]) for deal in deals),
+        "pulls": sum(move < 0 for move in moves),
+        "days_pulled": -sum(move for move in moves if move < 0),
+        "median_days_slipped": rounded(percentile(slips, Fraction(1, 2)), 2),
+    }
+
+
+def closing_deal(deal):
+    """A deal as a closing report lists it."""
+    moved = slippage([deal])
+    return {
+        "deal": deal["id"],
+        "owner": deal["facts"]["owner"],
+        "stage": deal["stage"],
+        "expected_close": deal["expected_close"],
+        "days_over": deal["days_over"],
+        "first_expected_close": deal["dates"][0],
+        **{name: moved[name] for name in ("pushes", "days_pushed", "pulls", "days_pulled")},
+    }
+
+
 def days_to_pass(path, index):
     """Days from first entering the stage to first being beyond it afterwards; None if either is wanting."""
     entered_at = None
@@ -1114,6 +1177,67 @@ class Model:
                 )
         report = self._heading(pipeline, as_of, known_at, version, draft)
         return fill(report, pipeline_table, deals, definitions[version - 1], group_by)
+
+    def closing_report(
+        self,
+        pipeline,
+        *,
+        clock,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        group_by=(),
+        where=None,
+        tz="UTC",
+    ):
+        """When the open deals of a pipeline at (T, K) should close, and how often their dates were moved."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        today = as_of.astimezone(zone(tz)).date()
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if matches(state["facts"], where):
+                dates = self._dates(deal, as_of, known_at)
+                expected = parsed(state["expected_close"])
+                deals.append(
+                    {
+                        "id": deal,
+                        "facts": state["facts"],
+                        "stage": visits_under(state, pipeline, definitions, version)[-1]["stage"],
+                        "expected_close": expected,
+                        "days_over": max(0, (today - (expected or today)).days),
+                        "dates": dates,
+                        "moves": [(after - before).days for before, after in pairwise(dates)],
+                    }
+                )
+        deals.sort(key=lambda deal: (-deal["days_over"], deal["id"]))
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(closing_tables(deals, definitions[version - 1]))
+        report["deals"] = [closing_deal(deal) for deal in deals if deal["days_over"] or deal["moves"]]
+        report["groups"] = [] if group_by else None
+        groups = []
+        for group in sorted((group_of(deal, group_by) for deal in deals), key=group_rank) if group_by else []:
+            if not groups or group_rank(groups[-1]) != group_rank(group):
+                groups.append(group)
+        for group in groups:
+            members = [deal for deal in deals if group_rank(group_of(deal, group_by)) == group_rank(group)]
+            report["groups"].append({"group": group, **closing_tables(members, definitions[version - 1])})
+        return report
+
+    def _dates(self, deal, as_of, known_at):
+        """The expected closes that a deal had by (T, K), each once in a row; of events at one moment the last shows."""
+        timeline = [event for event in self._timeline(deal, known_at) if event["occurred_at"] <= as_of]
+        dates = []
+        for number, event in enumerate(timeline, 1):
+            if number == len(timeline) or timeline[number]["occurred_at"] != event["occurred_at"]:
+                expected = parsed(fold(timeline[:number])["expected_close"])
+                if expected is not None and expected != (dates[-1] if dates else None):
+                    dates.append(expected)
+        return dates
 
     def funnel_report(
         self,
