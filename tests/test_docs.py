@@ -25,6 +25,13 @@ from dealtrail.domain.assignment import parse_assignment
 from dealtrail.domain.definitions import parse_moves, parse_stages
 from dealtrail.domain.errors import SENTENCES, error
 from dealtrail.importing import Mapping
+from dealtrail.projections.closing_report import (
+    ClosingDeal,
+    ClosingMonth,
+    ClosingReport,
+    ClosingStage,
+    ClosingTotal,
+)
 from dealtrail.projections.conformance import (
     Conformed,
     DeviatingKind,
@@ -57,6 +64,7 @@ NOT_RUN = {
 # Blocks of plain text that no code before them prints, by their first word, and what holds them.
 TEXT_CHECKED_BY = {
     "Usage: dealtrail": "test_the_page_of_the_command_line_is_what_its_help_says",
+    "closing report": "test_the_shape_of_the_closing_report_is_that_of_the_reference",
     "pipeline report": "test_the_shapes_of_the_reference_are_those_of_the_reports",
     "next actions": "test_the_shape_of_what_is_to_be_done_is_that_of_the_reference",
     "conformance report": "test_the_shape_of_the_conformance_report_is_that_of_the_reference",
@@ -316,6 +324,7 @@ def test_the_table_of_refusals_names_the_class_of_each():
         ("The pipeline report", PipelineStage, PipelineFigures),
         ("The funnel report", FunnelStage, FunnelTotal),
         ("The conformance report", Variant, Conformed),
+        ("The closing report", ClosingMonth, ClosingStage),
     ],
 )
 def test_every_figure_of_a_report_has_its_formula(heading, stage, total):
@@ -361,6 +370,13 @@ def test_the_shape_of_the_conformance_report_is_that_of_the_reference():
         assert listed[name] - {"list", "of"} == set(shape.__struct_encode_fields__)
     assert (named - {"from", "until"}) | listed.keys() == set(ConformanceReport.__struct_fields__)
     assert listed.keys() - {"groups"} <= set(Conformed.__struct_fields__)
+
+
+def test_the_shape_of_the_closing_report_is_that_of_the_reference():
+    prose = {"closing", "report", "list", "of", "null", "or", "as", "a", "with", "group"}
+    shown = set(re.findall(r"\w+", text_block("docs/reference.md", "closing report")))
+    kinds = (ClosingReport, ClosingMonth, ClosingStage, ClosingTotal, ClosingDeal)
+    assert shown - prose == {field for kind in kinds for field in kind.__struct_fields__}
 
 
 def test_the_condition_of_a_period_is_the_one_that_reports_use():

@@ -6,7 +6,19 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from dealtrail.cli import demo, forgetting, importing, keeping, listing, options, paths, recording, reports, todo
+from dealtrail.cli import (
+    closing,
+    demo,
+    forgetting,
+    importing,
+    keeping,
+    listing,
+    options,
+    paths,
+    recording,
+    reports,
+    todo,
+)
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
@@ -79,6 +91,7 @@ for _command in (
     reports.pipeline,
     reports.funnel,
     paths.paths,
+    closing.closing,
     todo.todo,
     listing.deals,
     listing.deal,

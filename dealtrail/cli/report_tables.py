@@ -16,7 +16,7 @@ def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
     yield text(asked_of(report))
     for group in report.groups or ():
-        yield _pipeline_table(group, _named(group.group))
+        yield _pipeline_table(group, named(group.group))
     yield _pipeline_table(report, None if report.groups is None else "all")
     yield text(provenance(report), "dim")
 
@@ -25,7 +25,7 @@ def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
     """What was asked, a table and a sentence for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield _funnel_table(group, _named(group.group))
+        yield _funnel_table(group, named(group.group))
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
     yield text(_outcome(report.total))
@@ -36,7 +36,7 @@ def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
     """What was asked, a sentence and tables for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield from _conformed(group, _named(group.group))
+        yield from _conformed(group, named(group.group))
     yield from _conformed(report, None if report.groups is None else "all")
     yield text(provenance(report), "dim")
 
@@ -150,7 +150,8 @@ def asked_of(report: Any) -> str:
     )
 
 
-def _named(group: dict[str, Any]) -> str:
+def named(group: dict[str, Any]) -> str:
+    """The values of a group."""
     return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
 
 
