@@ -402,7 +402,8 @@ class Engine(RuleBasedStateMachine):
         for _ in range(2):
             key = rnd.choice("ppq")
             self.same_report("pipeline_report", key, self.asked(rnd, key), rnd)
-            self.same_report("closing_report", rnd.choice("ppq"), self.asked(rnd, "p"), rnd)
+            key = rnd.choice("ppq")
+            self.same_report("closing_report", key, self.asked(rnd, key), rnd)
             key = rnd.choice("ppq")
             cohort = rnd.choice(["2026-03", "2026-W10", "2026-03-01", "2026-03-02..2026-03-05", "2026", "2026"])
             within = rnd.choice([None, None, 0, 1, 3])

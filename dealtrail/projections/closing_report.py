@@ -10,7 +10,7 @@ import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.definitions import Scalar
-from dealtrail.domain.times import DAY, Instant, days, moment, quantile, zone
+from dealtrail.domain.times import DAY, Instant, day_of, days, quantile
 from dealtrail.projections import pipeline_report
 from dealtrail.projections.deals import ids_of
 from dealtrail.projections.holding import One, Tally, cells, each
@@ -136,7 +136,7 @@ class Dated(msgspec.Struct, frozen=True):
 
 def closing_report(log: Log, model: ReadModel, key: str, at: When, asked: Asked) -> ClosingReport:
     """The report; see `Process.closing_report`."""
-    today = _day(at.as_of, asked.tz)
+    today = day_of(at.as_of, asked.tz)
     with model.answering(at.position) as c:
         lens = lens_of(known_pipeline(c, key, at.position), asked.definition, at)
         found = [one for one in each(c, at, lens, cells(c, lens, "open")) if fits(asked.where, one.facts)]
@@ -171,14 +171,6 @@ def _dates(c: SQLiteCursor, at: When, numbers: list[int]) -> dict[int, list[date
         number: [date.fromisoformat(text) for text, _ in groupby(row[2] for row in rows)]
         for number, rows in groupby(c.fetchall(), key=lambda row: row[0])
     }
-
-
-def _day(at: Instant, tz: str) -> date:
-    """The day of a moment in a time zone."""
-    try:
-        return moment(at).astimezone(zone(tz)).date()
-    except OverflowError:
-        return date.min  # in the west the first day of all has not begun
 
 
 def _days_over(one: One, today: date) -> int:
