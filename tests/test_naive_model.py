@@ -489,3 +489,44 @@ def test_what_is_to_be_done_by_hand():
     assert [row["deal"] for row in todo["unowned"]] == ["E"]
     assert [(row["deal"], row["days_over"]) for row in todo["overdue"]] == [("D", 1)]
     assert log.model.next_actions("b2b", clock=on(31), as_of=on(10), owner="bo")["actions"] == []
+
+
+# --- Distribution of leads, closing dates ---------------------------------------------------------
+
+
+def test_leads_go_round_by_weight_and_their_event_says_why():
+    """By hand, of weights 2 and 1: (1/2, 1) a; 1 and 1, and ben never had one; then a, since ben has one of two."""
+    log = Log()
+    owners = [{"owner": "anna", "weight": 2}, {"owner": "ben"}, {"owner": "carl", "paused": True}]
+    assignment = {"rule": "round_robin", "owners": owners}
+    log.do("redefine_pipeline", 2, pipeline="b2b", stages=STAGES, moves={}, assignment=assignment)
+    for number in range(1, 7):
+        log.open(3, f"L{number}", owner="zoe" if number == 2 else None)
+    assert [log.deal(f"L{number}")["owner"] for number in range(1, 7)] == ["anna", "zoe", "ben", "anna", "anna", "ben"]
+    told = {"group": "all", "when": None, "rule": "round_robin", "since": 2, "number": 3, "of": 4}
+    assert log.model.assigned("L5") == told
+    assert log.model.assigned("L2") is None
+
+
+def test_a_lead_goes_to_the_fewest_open_deals():
+    log = Log()
+    assignment = {"rule": "least_open_deals", "owners": [{"owner": "anna"}, {"owner": "ben"}]}
+    log.do("redefine_pipeline", 2, pipeline="b2b", stages=STAGES, moves={}, assignment=assignment)
+    for number, owner in enumerate(["anna", "anna", "ben"]):
+        log.open(3, f"D{number}", owner=owner)
+    log.do("lose_deal", 4, deal="D2")
+    for number in range(3):
+        log.open(5, f"L{number}")
+    assert [log.deal(f"L{number}")["owner"] for number in range(3)] == ["ben", "ben", "anna"]
+
+
+def test_a_closing_report_counts_what_was_pushed_pulled_and_is_overdue():
+    log = Log()
+    log.open(2, expected_close="2026-01-10")
+    log.do("change_expected_close", 3, expected_close="2026-01-20")
+    log.do("change_expected_close", 4, expected_close="2026-01-17")
+    found = log.model.closing_report("b2b", clock=on(31), as_of=on(18))
+    assert [(row["month"], row["deals"], row["overdue"]) for row in found["months"]] == [("2026-01", 1, 1)]
+    total = found["total"]
+    assert (total["pushes"], total["days_pushed"], total["pulls"], total["days_pulled"]) == (1, 10, 1, 3)
+    assert (total["median_days_slipped"], found["deals"][0]["days_over"]) == (7.0, 1)
