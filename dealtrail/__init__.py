@@ -4,10 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dealtrail.domain.assignment import Assigned
     from dealtrail.domain.errors import Conflict, DealtrailError, InvalidInput, Refused, StoreError
     from dealtrail.domain.money import Money
     from dealtrail.domain.texts import parse_json
     from dealtrail.projections.checking import Difference, LaterEvent, ReportCheck
+    from dealtrail.projections.closing_report import ClosingReport
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
     from dealtrail.projections.funnel_report import FunnelReport
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
+    "dealtrail.domain.assignment": ("Assigned",),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.closing_report": ("ClosingReport",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
     "dealtrail.projections.checking": ("Difference", "LaterEvent", "ReportCheck"),
     "dealtrail.projections.deals": ("DealView",),
@@ -59,7 +63,9 @@ _HOMES = {
 }
 
 __all__ = [
+    "Assigned",
     "BackedUp",
+    "ClosingReport",
     "Conflict",
     "ConformanceReport",
     "DealView",

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from dealtrail.domain.actions import Action, DealAction, RedefinePipeline, parse_action
-from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
@@ -22,6 +22,7 @@ __all__ = [
     "AskAdoptKeys",
     "AskBackup",
     "AskCheckReport",
+    "AskClosingReport",
     "AskConformance",
     "AskDeal",
     "AskDeals",
@@ -97,6 +98,10 @@ class AskConformance(CohortQuestion, frozen=True, kw_only=True, tag="conformance
     limit: int
 
 
+class AskClosingReport(ReportQuestion, frozen=True, kw_only=True, tag="closing_report"):
+    """`Trail.closing_report`."""
+
+
 class AskNextActions(TimedQuestion, frozen=True, kw_only=True, tag="next_actions"):
     """`Trail.next_actions`."""
 
@@ -114,6 +119,7 @@ class AskDeals(TimedQuestion, frozen=True, kw_only=True, tag="deals"):
     group: dict[str, Scalar | None] | None
     currency: str | None
     path: Sequence[str | None] | None
+    reason: str | msgspec.UnsetType | None
 
 
 class AskDeal(TimedQuestion, frozen=True, kw_only=True, tag="deal"):

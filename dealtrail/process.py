@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
-from dealtrail.asking import AskConformance, Asking, AskNextActions, AskPreview, moments
+from dealtrail.asking import AskClosingReport, AskConformance, Asking, AskNextActions, AskPreview, moments
 from dealtrail.domain.actions import parse_action
+from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.funnel_report import AskedOfCohort
 from dealtrail.projections.question import Asked, Draft, known_pipeline, lens_of, when
@@ -78,3 +79,24 @@ class Process(Asking):
         at = when(self._log, as_of, known_at, tz)
         with self._asked(AskNextActions(pipeline=pipeline, owner=owner, tz=tz, **moments(at))):
             return next_actions(self._log, self._model, pipeline, at, owner, tz)
+
+    def closing_report(
+        self,
+        pipeline: str,
+        *,
+        as_of: datetime | date | str | None = None,
+        known_at: datetime | date | str | None = None,
+        definition: Literal["as_of", "current"] | int | Draft | Mapping[str, Any] = "as_of",
+        group_by: str | Iterable[str] = (),
+        where: Mapping[str, str | int | float | bool | None] | None = None,
+        tz: str = "UTC",
+    ) -> ClosingReport:
+        """When the open deals of a pipeline should close, month by month, and how often their dates were moved.
+
+        All arguments are those of `pipeline_report`. A deal is overdue where its date lies before the day of `as_of`
+        in `tz`. Errors: unknown_pipeline, cannot_restate, unknown_definition, invalid_*.
+        """
+        at = when(self._log, as_of, known_at, tz)
+        asked = Asked.parsed(definition, group_by, where, tz)
+        with self._asked(AskClosingReport(pipeline=pipeline, **moments(at), **asked.fields())):
+            return closing_report(self._log, self._model, pipeline, at, asked)

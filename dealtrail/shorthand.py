@@ -6,7 +6,9 @@ from datetime import date
 from typing import Any
 
 from dealtrail.domain.actions import Action
+from dealtrail.domain.errors import error
 from dealtrail.store.recording import Recorded
+from dealtrail.templates import find_template
 
 
 class Shorthand(ABC):
@@ -16,12 +18,26 @@ class Shorthand(ABC):
     def record(self, action: Mapping[str, Any] | Action) -> Recorded:
         """Record one action."""
 
-    def define_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Define a new pipeline by its stages; optional: name, entry, back, skip, at, by, id."""
-        return self.record({**more, "action": "define_pipeline", "pipeline": pipeline, "stages": stages})
+    def define_pipeline(
+        self, pipeline: str, stages: Any = None, *, template: str | None = None, **more: Any
+    ) -> Recorded:
+        """Define a new pipeline by its stages, or as a template says.
+
+        Optional: name, entry, back, skip, reasons, assignment, at, by, id. What is given beside a template stands in
+        the place of its own. Errors: also unknown_template.
+        """
+        given = {"stages": stages}
+        if template is not None:
+            if stages is not None:
+                raise error("invalid_field", "template", why="give stages or a template, not both")
+            given = find_template(template).definition()
+        return self.record({**given, **more, "action": "define_pipeline", "pipeline": pipeline})
 
     def redefine_pipeline(self, pipeline: str, stages: Any, **more: Any) -> Recorded:
-        """Record the next definition of a pipeline; optional: moves, entry, back, skip, at, by, id, …."""
+        """Record the next definition of a pipeline.
+
+        Optional: moves, entry, back, skip, reasons, reason_moves, assignment, at, by, id, expected_version.
+        """
         return self.record({**more, "action": "redefine_pipeline", "pipeline": pipeline, "stages": stages})
 
     def open_deal(self, pipeline: str, **more: Any) -> Recorded:

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any, Literal
 
+from msgspec import UNSET, UnsetType
+
 from dealtrail import asking
 from dealtrail.asking import Authorize, Gate, moments
 from dealtrail.domain.actions import Action
@@ -203,17 +205,20 @@ class Trail(Shorthand, Keeping, Process):
         group: Where = None,
         currency: str | None = None,
         path: Sequence[str | None] | None = None,
+        reason: str | UnsetType | None = UNSET,
     ) -> list[DealView]:
         """The deals behind a cell of a report, as they are at its moments, in the order of their ids.
 
         `report` may also be one that was read back from its JSON, as a dict.
         Without `stage` a cell of the total; `field` by default `deals`, or `reached` (`cohort` in the total);
-        `group` as the report names it; `currency` for one currency of an amount. Behind a share stand the deals that
-        it counts, behind a median those that it is made of. Of a report about conformance, `path` are the stages of a
-        variant or, with `field` entry, back or skip, the two ends of a deviation; `stage` goes with `field="loops"`.
+        `group` as the report names it; `currency` for one currency of an amount; `reason` for one reason of `lost` or
+        `disqualified`, None for those without one. Behind a share stand the deals that it counts, behind a median those
+        that it is made of. Of a report about conformance, `path` are the stages of a variant or, with `field` entry,
+        back or skip, the two ends of a deviation; `stage` goes with `field="loops"`.
         Errors: invalid_field, unknown_stage.
         """
         cell: dict[str, Any] = {"stage": stage, "field": field, "group": group, "currency": currency, "path": path}
+        cell["reason"] = reason
         of = report_of(report)
         with self._asked(asking.AskDeals(report=of, as_of=of.as_of, known_at=of.known_at, **cell)):
             return deals_behind(self._log, self._model, of, **cell)

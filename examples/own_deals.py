@@ -27,7 +27,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from dealtrail import ConformanceReport, DealtrailError, DealView, FunnelReport, PipelineReport, Trail
+from dealtrail import DealtrailError, DealView, FunnelReport, PipelineReport, Trail
 from dealtrail.asking import (
     Action,
     AskDeal,
@@ -75,8 +75,8 @@ class OwnDeals:
                 return _then(request) and request.where.get("owner") == actor
             case AskNextActions():
                 return _then(request) and request.owner == actor
-            case AskDeals():
-                return _then(request) and self._may_report(actor, request.report)
+            case AskDeals(report=PipelineReport() | FunnelReport() as report):
+                return _then(request) and self._may_report(actor, report)
             case AskListing():
                 # A deal that was merged names the one that it was merged into.
                 named = actor in (request.owner, request.where.get("owner"))
@@ -102,9 +102,7 @@ class OwnDeals:
         report = self._everything.funnel_report(pipeline, **question)
         return all(deal.owner == actor for deal in self._everything.deals(report))
 
-    def _may_report(self, actor: str, report: PipelineReport | FunnelReport | ConformanceReport) -> bool:
-        if isinstance(report, ConformanceReport):
-            return False
+    def _may_report(self, actor: str, report: PipelineReport | FunnelReport) -> bool:
         question = {name: value for name, value in report.question.items() if name not in ("report", "pipeline")}
         question |= {"as_of": report.as_of, "known_at": report.known_at}
         if isinstance(report, FunnelReport):

@@ -170,6 +170,7 @@ def listings():
 def to_do():
     for at, owner in product(MOMENTS, ("anna", "bram", None)):
         yield "next_actions", ("b2b",), {**at, "owner": owner}
+        yield "closing_report", ("b2b",), {**at, "where": {"owner": owner}}
         yield "conformance", ("b2b",), {**at, "cohort": "2026", "where": {"owner": owner}}
 
 
@@ -306,6 +307,7 @@ def test_an_owner_sees_all_that_is_hers(worlds):
         ("list_deals", ("b2b",), {"status": "merged", "owner": "anna"}),
         ("next_actions", ("b2b",), {}),
         ("conformance", ("b2b",), {"cohort": "2026-02", "where": {"owner": "anna"}}),
+        ("closing_report", ("b2b",), {"where": {"owner": "anna"}}),  # it also tells of moves under an owner before
     ],
 )
 def test_what_was_or_became_anothers_is_forbidden(worlds, method, given, asked):

@@ -8,6 +8,7 @@ from given import (
     assign,
     attributes,
     complete,
+    define,
     disqualify,
     euro,
     expect,
@@ -26,6 +27,12 @@ from given import (
 
 from dealtrail.store.forgetting import use_keys
 
+LEADS = define(
+    "new",
+    pipeline="leads",
+    reasons={"lost": ["Price", "Timing"]},
+    assignment={"rule": "round_robin", "owners": [{"owner": "anna"}, {"owner": "bob"}]},
+)
 PAST = [
     [B2B],
     [CARE | {"entry": ["intake"], "skip": [], "back": ["intake", "service"]}],
@@ -52,6 +59,8 @@ PAST = [
     [win(20)],
     [STRICT | {"pipeline": "strict"}],
     [opening(21, "strict", deal="H"), complete(22, "call", deal="H")],
+    [LEADS],
+    [opening(22, "leads", deal="K"), opening(22, "leads", deal="L"), lose(23, deal="K", reason="Price")],
 ]
 
 

@@ -142,3 +142,21 @@ def test_a_file_that_is_not_there_is_wrong_usage(shop):
     result = shop.run("import", "nowhere.jsonl")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "'nowhere.jsonl': No such file or directory" in result.stderr
+
+
+def test_an_import_takes_reasons_as_the_actions_do(shop):
+    why = {"reasons": {"lost": ["Price"]}, "reason_moves": {"lost": {"too dear": "Price"}}}
+    redefine = {"action": "redefine_pipeline", "pipeline": "b2b", "stages": PAST[0]["stages"], **why}
+    lost = {"action": "lose_deal", "deal": "D-4", "reason": "Prize"}
+    given = [redefine, OPEN, lost, lost | {"reason": "Price"}]
+    result = shop.run("import", shop.file("why.jsonl", "\n".join(map(json.dumps, given))))
+    assert (result.exit_code, result.stdout) == (1, "3 recorded, 1 refused\n")
+    assert "line 3: unknown_reason: Prize" in result.stderr
+    assert shop.json("deal", "D-4")["reason"] == "Price"
+
+
+def test_words_take_reasons_as_json(shop):
+    stages = json.dumps(PAST[0]["stages"])
+    words = ["record", "define_pipeline", "pipeline=care", f"stages={stages}", 'reasons={"lost": ["Rude"]}']
+    assert shop.run(*words).exit_code == 0
+    assert shop.json("definitions", "care")[0]["reasons"] == {"lost": ["Rude"]}

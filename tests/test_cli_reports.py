@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from shop import STAGES
 
 from dealtrail import Draft, Trail
+from dealtrail.cli.app import app
 
 MARCH = "2025-03-31"
 DRAFT = {"stages": STAGES[:2], "moves": {"offer": "demo"}}
@@ -359,3 +361,27 @@ def test_a_rebuild_catches_up_and_changes_no_figure(shop):
     assert shop.run("rebuild").stdout == "The read model was made anew from 6 events.\n"
     assert shop.json("status")["behind"] == 0
     assert shop.json(*question)["stages"] == before
+
+
+def test_a_funnel_tells_why_deals_were_lost_and_asks_for_the_deals_behind(tmp_path):
+    db = ["--db", str(tmp_path / "why.db")]
+    with Trail.open(db[1]) as trail:
+        reasons = {"disqualified": ["Student", "No budget"]}
+        trail.define_pipeline("b2b", [{"key": "lead", "name": "Lead", "probability": 0.5}], reasons=reasons)
+        for number, reason in enumerate(["price", "price", "a", "b", "c", "d", "e", None]):
+            trail.open_deal("b2b", deal=f"D-{number}", at="2025-03-01T09:00:00Z")
+            trail.lose_deal(f"D-{number}", reason=reason, at="2025-03-02T09:00:00Z")
+    shown = CliRunner().invoke(app, [*db, "funnel", "b2b", "--cohort", "2025"])
+    lines = [line.split() for line in shown.stdout.splitlines() if line.startswith("Lost")]
+    # The five most frequent of seven: price twice, then by their text; none was disqualified.
+    told = ["price", "2,", "a", "1,", "b", "1,", "c", "1,", "d", "1,", "and", "2", "more"]
+    assert lines == [["Lost", "Lead", *told], ["Lost", "Total", *told]]
+    assert "Disqualified" not in shown.stdout
+    defined = CliRunner().invoke(app, [*db, "definitions", "b2b"])
+    assert defined.stdout.splitlines()[-1] == "b2b, version 1: disqualified for Student, No budget"
+    cell = ["--field", "lost", "--cohort", "2025", "--format", "json"]
+    for reason, deals in (("price", ["D-0", "D-1"]), ("null", ["D-7"]), ("'null'", [])):
+        found = CliRunner().invoke(app, [*db, "deals", "b2b", *cell, "--reason", reason])
+        assert [deal["deal"] for deal in json.loads(found.stdout)] == deals
+    astray = CliRunner().invoke(app, [*db, "deals", "b2b", "--reason", "price"])
+    assert (astray.exit_code, "--reason needs --field" in astray.stderr) == (2, True)

@@ -32,7 +32,7 @@ from given import (
 )
 
 from dealtrail import Draft, Money
-from dealtrail.domain.definitions import Basis, Condition, holds
+from dealtrail.domain.conditions import Basis, Condition, holds
 
 all_to = dict.fromkeys
 

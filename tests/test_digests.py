@@ -31,7 +31,8 @@ from given import (
 )
 
 from dealtrail import Draft, Trail
-from dealtrail.domain.definitions import Rule, Stage
+from dealtrail.domain.conditions import Rule
+from dealtrail.domain.definitions import Stage
 
 BIG = {"field": "value", "op": "ge", "value": "1000"}
 DRAFT = Draft(
@@ -409,7 +410,8 @@ def test_the_json_of_a_pipeline_report():
 
 
 def test_the_json_of_a_funnel_report():
-    past = given(B2B, opening(1, deal="A"), move(4, "proposal", deal="A"), opening(2, deal="B"), lose(3, deal="B"))
+    past = given(B2B, opening(1, deal="A"), move(4, "proposal", deal="A"), opening(2, deal="B"))
+    past.when(lose(3, deal="B", reason="price"))
     past.clock.now = on(101)
     report = funnel(past, cohort="2026-01", tz="Europe/Amsterdam", within=30)
     names = ("entered", "reached", "passed", "open", "lost", "disqualified", "transferred")
@@ -419,6 +421,8 @@ def test_the_json_of_a_funnel_report():
         "qualified": (0, 1, 1, 0, 0, 0, 0, 0.5, 1.0, None, None),
         "proposal": (1, 1, 0, 1, 0, 0, 0, 0.5, 0.0, None, None),
     }
+    price = {"lost": [{"reason": "price", "deals": 1}], "disqualified": []}
+    why = {"lead": price, "qualified": {"lost": [], "disqualified": []}, "proposal": {"lost": [], "disqualified": []}}
     expected = {
         "question": report.question,
         "pipeline": "b2b",
@@ -432,7 +436,7 @@ def test_the_json_of_a_funnel_report():
         "content_digest": report.content_digest,
         "digest": report.digest,
         "stages": [
-            {"stage": key, "name": key.title()} | dict(zip(names + shares, row, strict=True))
+            {"stage": key, "name": key.title()} | dict(zip(names + shares, row, strict=True)) | {"reasons": why[key]}
             for key, row in rows.items()
         ],
         "total": {
@@ -444,6 +448,7 @@ def test_the_json_of_a_funnel_report():
             "transferred": 0,
             "win_rate": 0.0,
             "close_rate": 0.0,
+            "reasons": price,
         },
         "groups": None,
     }

@@ -18,12 +18,22 @@ import pytest
 from click.testing import CliRunner
 
 import dealtrail
-from dealtrail import ConformanceReport, NextActions, Trail, asking, importing
+from dealtrail import ConformanceReport, NextActions, Trail, asking, importing, templates
 from dealtrail.cli.app import app
 from dealtrail.domain.actions import KINDS, Action, DealAction, parse_action
-from dealtrail.domain.definitions import parse_moves, parse_stages
+from dealtrail.domain.assignment import parse_assignment
+from dealtrail.domain.conditions import parse_moves
+from dealtrail.domain.definitions import parse_stages
 from dealtrail.domain.errors import SENTENCES, error
+from dealtrail.domain.terms import parse_terms
 from dealtrail.importing import Mapping
+from dealtrail.projections.closing_report import (
+    ClosingDeal,
+    ClosingMonth,
+    ClosingReport,
+    ClosingStage,
+    ClosingTotal,
+)
 from dealtrail.projections.conformance import (
     Conformed,
     DeviatingKind,
@@ -35,6 +45,7 @@ from dealtrail.projections.conformance import (
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.holding import PERIOD_HOLDS
 from dealtrail.projections.pipeline_report import PipelineFigures, PipelineReport, PipelineStage
+from dealtrail.projections.question import as_draft
 from dealtrail.projections.todo import NextAction, OverdueDeal, StalledDeal, Waiting
 from dealtrail.simulation import simulate
 
@@ -56,6 +67,7 @@ NOT_RUN = {
 # Blocks of plain text that no code before them prints, by their first word, and what holds them.
 TEXT_CHECKED_BY = {
     "Usage: dealtrail": "test_the_page_of_the_command_line_is_what_its_help_says",
+    "closing report": "test_the_shape_of_the_closing_report_is_that_of_the_reference",
     "pipeline report": "test_the_shapes_of_the_reference_are_those_of_the_reports",
     "next actions": "test_the_shape_of_what_is_to_be_done_is_that_of_the_reference",
     "conformance report": "test_the_shape_of_the_conformance_report_is_that_of_the_reference",
@@ -121,12 +133,14 @@ def run_python(block, namespace):
 
 
 def check_json(text):
-    """One value: an action, the stages or the moves of a definition, or a condition."""
+    """One value: an action, the stages, moves or assignment of a definition, or a condition."""
     value = json.loads(text)
     if isinstance(value, list):
         parse_stages(value)
     elif "action" in value:
         parse_action(value)
+    elif "owners" in value or "choose" in value:
+        parse_assignment(value)
     elif "op" in value:
         parse_moves({"old": [{"when": value, "to": "new"}, {"to": "other"}]})
     else:
@@ -142,13 +156,16 @@ def check_line(text):
 
 
 def check_toml(text):
-    """A mapping, or a definition."""
+    """A mapping, or a definition; one that shows reasons may leave out the stages."""
     held = tomllib.loads(text)
     if "activities" in held:
         Mapping.parse(text)
     else:
-        parse_stages(held["stages"])
-        parse_moves(held.get("moves"))
+        draft = as_draft({"stages": None} | {name: value for name, value in held.items() if name != "name"})
+        if "reasons" not in held:
+            parse_stages(held["stages"])
+        parse_moves(draft.moves)
+        parse_terms(draft)
 
 
 def check_console(block):
@@ -168,7 +185,10 @@ def check_console(block):
 
 def check_command(block, command, words, output):
     """A command without an output must succeed. In an output `…` stands for anything, on a line alone for lines."""
-    result = CliRunner().invoke(app, words, prog_name="dealtrail")
+    file = Path(words[-1]) if words[-2:-1] == [">"] else None
+    result = CliRunner().invoke(app, words[:-2] if file else words, prog_name="dealtrail")
+    if file:
+        file.write_text(result.stdout, encoding="utf-8")
     assert result.exception is None or isinstance(result.exception, SystemExit), f"{block}: {result.exception!r}"
     if not output.strip():
         assert result.exit_code == 0, f"{block}: {command}\n{result.output}"
@@ -252,7 +272,7 @@ def test_every_page_stands_in_the_navigation():
 
 PUBLIC = {
     f"{package.__name__}.{name}": getattr(package, name)
-    for package in (dealtrail, asking, importing)
+    for package in (dealtrail, asking, importing, templates)
     for name in package.__all__
 }
 
@@ -320,6 +340,7 @@ def test_the_table_of_refusals_names_the_class_of_each():
         ("The pipeline report", PipelineStage, PipelineFigures),
         ("The funnel report", FunnelStage, FunnelTotal),
         ("The conformance report", Variant, Conformed),
+        ("The closing report", ClosingMonth, ClosingStage),
     ],
 )
 def test_every_figure_of_a_report_has_its_formula(heading, stage, total):
@@ -365,6 +386,13 @@ def test_the_shape_of_the_conformance_report_is_that_of_the_reference():
         assert listed[name] - {"list", "of"} == set(shape.__struct_encode_fields__)
     assert (named - {"from", "until"}) | listed.keys() == set(ConformanceReport.__struct_fields__)
     assert listed.keys() - {"groups"} <= set(Conformed.__struct_fields__)
+
+
+def test_the_shape_of_the_closing_report_is_that_of_the_reference():
+    prose = {"closing", "report", "list", "of", "null", "or", "as", "a", "with", "group"}
+    shown = set(re.findall(r"\w+", text_block("docs/reference.md", "closing report")))
+    kinds = (ClosingReport, ClosingMonth, ClosingStage, ClosingTotal, ClosingDeal)
+    assert shown - prose == {field for kind in kinds for field in kind.__struct_fields__}
 
 
 def test_the_condition_of_a_period_is_the_one_that_reports_use():

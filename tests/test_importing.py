@@ -629,6 +629,31 @@ def test_a_pipeline_that_does_not_exist_needs_its_stages_in_the_mapping(trail):
     assert refused_file(trail, log(), mapping=without).code == "unknown_pipeline"
 
 
+def test_an_import_defines_its_pipeline_with_all_that_a_definition_may_say(trail):
+    terms = """key = "b2b"
+entry = ["lead"]
+back = []
+skip = ["offer"]
+reasons = {lost = ["Price"]}
+assignment = {rule = "round_robin", owners = [{owner = "ann"}]}"""
+    run(trail, log(), mapping=MAPPING.replace('key = "b2b"', terms))
+    [view] = trail.definitions("b2b")
+    assert (view.entry, view.back, view.skip, view.reasons) == (["lead"], [], ["offer"], {"lost": ["Price"]})
+    assert view.assignment["groups"]["all"]["owners"] == [{"owner": "ann", "weight": 1, "paused": False}]
+
+
+@pytest.mark.parametrize(
+    ("terms", "code"),
+    [
+        ('reasons = {lost = ["Price", "Price"]}', "duplicate_key"),
+        ('entry = "none"', "invalid_field"),
+        ('assignment = {rule = "round_robin", owners = [{owner = "ann", paused = true}]}', "nobody_to_assign"),
+    ],
+)
+def test_a_mapping_whose_definition_cannot_be_is_refused_before_anything_is_read(terms, code):
+    assert refused(lambda: Mapping.parse(MAPPING.replace("[pipeline]", f"[pipeline]\n{terms}"))).code == code
+
+
 # Documentation
 
 

@@ -30,11 +30,11 @@ WEIGHTS = {
     "change_value": 2,
     "assign_deal": 1,
     "set_attributes": 1,
-    "change_expected_close": 1,
+    "change_expected_close": 3,
     "complete_action": 5,
     "log_activity": 1,
     "win_deal": 3,
-    "lose_deal": 1,
+    "lose_deal": 3,
     "disqualify_deal": 1,
     "reopen_deal": 3,
     "transfer_deal": 3,
@@ -68,6 +68,24 @@ def condition(rnd: Random) -> dict[str, Any]:
             {"field": rnd.choice(["attributes.seg", "attributes.n"]), "op": op, "value": rnd.choice(["x", 1, True])},
         ]
     )
+
+
+def assignment(rnd: Random) -> dict[str, Any] | None:
+    """Who gets deals without owner: nobody, one group, or groups by rules; now and then one that is refused."""
+
+    def group() -> dict[str, Any]:
+        owners = [{"owner": name} for name in rnd.sample(["anna", "bob", "carl"], rnd.randint(1, 3))]
+        for member in owners:
+            member |= rnd.choice([{}, {}, {"weight": rnd.choice([1, 2, 7])}, {"paused": rnd.random() < 0.7}])
+        return {"rule": rnd.choice(["round_robin", "least_open_deals"]), "owners": owners}
+
+    if rnd.random() < 0.3:
+        return None
+    if rnd.random() < 0.5:
+        return group()
+    rules = [{"when": condition(rnd), "to": rnd.choice("gh")} for _ in range(rnd.randint(0, 2))]
+    last = rnd.choice("gggghhhhi")
+    return {"groups": {"g": group(), "h": group()}, "choose": [*rules, {"to": last}] if rules else last}
 
 
 def stage_list(rnd: Random) -> list[dict[str, Any]]:
@@ -108,6 +126,26 @@ def moves(rnd: Random, before: list[str], after: list[str]) -> dict[str, Any]:
     return found
 
 
+REASONS = ["price", "timing", "feature"]
+
+
+def reasons(rnd: Random, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reasons of a definition, and what becomes of those before, mostly as the rules want it."""
+    listed = {
+        outcome: rnd.sample(REASONS, rnd.randint(1, 3)) for outcome in ("lost", "disqualified") if rnd.random() < 0.4
+    }
+    if not earlier:
+        return {"reasons": listed}
+    named: dict[str, dict[str, str]] = {}
+    for outcome in ("lost", "disqualified"):
+        targets = listed.get(outcome, REASONS)
+        before = earlier[-1].get(outcome, REASONS)
+        for reason in REASONS:
+            if rnd.random() < (0.03 if reason not in before else 0.4 if reason in targets else 0.98):
+                named.setdefault(outcome, {})[reason] = rnd.choice(targets if rnd.random() < 0.98 else REASONS)
+    return {"reasons": listed, "reason_moves": named}
+
+
 def rows(model: ReadModel, position: int) -> dict[str, list[Any]]:
     with model.answering(position) as c:
         found = {}
@@ -126,7 +164,11 @@ class Engine(RuleBasedStateMachine):
         self.trail = Trail.open(":memory:", clock=lambda: self.clock)
         self.model = Model()
         self.stages: dict[str, list[list[str]]] = {}
+        self.reasons: dict[str, list[dict[str, Any]]] = {}
+        self.lost: dict[str, int] = {}
         self.versions: dict[str, int] = {}
+        self.assignments: dict[str, Any] = {}
+        self.leads: list[str] = []
         self.used = [START]
         self.questions = 0
 
@@ -142,9 +184,14 @@ class Engine(RuleBasedStateMachine):
         for key in PIPELINES:
             stages = stage_list(rnd)
             self.stages[key] = [[stage["key"] for stage in stages]]
+            more = limits(rnd, self.stages[key][0]) | reasons(rnd, [])
+            self.reasons[key] = [more["reasons"]]
             given = {"action": "define_pipeline", "pipeline": key, "stages": stages}
-            if isinstance(self.both([given | limits(rnd, self.stages[key][0])]), str):
+            more["assignment"] = self.assignments[key] = assignment(rnd)
+            if isinstance(self.both([given | more]), str):
+                self.assignments[key] = None
                 self.both([given])
+                self.reasons[key] = [{}]
         self.several(rnd, 25)
 
     def both(self, actions: list[dict[str, Any]]) -> list[Any] | str:
@@ -177,10 +224,12 @@ class Engine(RuleBasedStateMachine):
         """An action on one of a few deals: on one that is there, mostly, and with a stage that its pipeline has."""
         deal = rnd.choice(DEALS)
         there = [name for name in DEALS if name in self.versions]
-        if deal not in there and rnd.random() < 0.8:
+        if self.leads and rnd.random() < 0.3:
+            deal, there = "", self.leads
+        if deal in DEALS and deal not in there and rnd.random() < 0.8:
             name = "open_deal"
         else:
-            deal = rnd.choice(there) if there and rnd.random() < 0.98 else deal
+            deal = rnd.choice(there) if there and (not deal or rnd.random() < 0.98) else deal
             name = rnd.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         action: dict[str, Any] = {"action": name, "deal": deal, **self.at(rnd)}
         match name:
@@ -189,6 +238,7 @@ class Engine(RuleBasedStateMachine):
                 action |= {"pipeline": pipeline, "value": value(rnd), "owner": rnd.choice(OWNERS)}
                 action |= {"stage": self.stage(rnd, pipeline, optional=True), "attributes": attributes(rnd)}
                 action |= {"source": rnd.choice(["web", "fair", None])}
+                action |= {"expected_close": rnd.choice([None, "2026-03-31", "2026-03-02"])}
             case "move_deal":
                 action["stage"] = self.stage(rnd, rnd.choice("ppq"))
             case "change_value":
@@ -198,13 +248,16 @@ class Engine(RuleBasedStateMachine):
             case "set_attributes":
                 action["attributes"] = attributes(rnd)
             case "change_expected_close":
-                action["expected_close"] = rnd.choice([None, "2026-03-01", "2026-03-03", "2026-05-01"])
+                dates = [None, "2026-03-01", "2026-03-03", "2026-05-01", "2026-02-27", "2026-03-20"]
+                action["expected_close"] = rnd.choice(dates)
             case "complete_action":
                 action["key"] = rnd.choice(["call", "demo"])
             case "log_activity":
                 action |= {"kind": "mail", "note": "hello", "personal": {"who": rnd.choice("xyz")}}
             case "win_deal":
                 action["value"] = value(rnd)
+            case "lose_deal" | "disqualify_deal":
+                action["reason"] = rnd.choice([*REASONS, None])
             case "reopen_deal":
                 action["stage"] = self.stage(rnd, "p", optional=True)
             case "transfer_deal":
@@ -216,6 +269,8 @@ class Engine(RuleBasedStateMachine):
                 action |= {"version": rnd.randint(1, max(2, self.versions.get(deal, 0))), "reason": "mistake"}
             case "amend":
                 action |= {"version": rnd.randint(1, max(1, self.versions.get(deal, 0)))} | self.changes(rnd, deal)
+                if (lost := self.lost.get(deal)) and rnd.random() < 0.3:
+                    action |= {"version": lost, "reason": rnd.choice([*REASONS, None])}
         if rnd.random() < 0.1:
             action["id"] = rnd.choice(["i1", "i2"])
         if rnd.random() < 0.08:
@@ -232,11 +287,13 @@ class Engine(RuleBasedStateMachine):
         return rnd.choice(
             [
                 {"value": value(rnd)},
+                {"expected_close": rnd.choice([None, "2026-04-01", "2026-03-03"])},
                 {"stage": self.stage(rnd, "p")},
                 {"stage": None},
                 {"owner": rnd.choice(OWNERS)},
                 {"attributes": attributes(rnd)},
                 {"into": rnd.choice(DEALS)},
+                {"reason": rnd.choice([*REASONS, None])},
                 {},
                 {},
             ]
@@ -259,7 +316,11 @@ class Engine(RuleBasedStateMachine):
     def several(self, rnd: Random, size: int) -> None:
         for _ in range(size):
             self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600, 1500]))
-            self.noted(self.both([self.action(rnd)]))
+            action = self.action(rnd)
+            found = self.both([action])
+            self.noted(found)
+            if action["action"] in ("lose_deal", "disqualify_deal") and isinstance(found, list):
+                self.lost[action["deal"]] = found[0]["version"]
             if rnd.random() < 0.15:
                 self.busy_moment(rnd)
 
@@ -278,6 +339,24 @@ class Engine(RuleBasedStateMachine):
         self.clock += timedelta(minutes=7)
         self.noted(self.both([self.action(rnd) for _ in range(size)]))
 
+    @rule(seed=seeds, size=st.integers(1, 4), together=st.booleans())
+    @precondition(lambda self: len(self.leads) < 16)
+    def lead(self, seed: int, size: int, together: bool) -> None:
+        """New deals without owner, one by one or as a batch."""
+        rnd = Random(seed)
+        self.clock += timedelta(minutes=rnd.choice([0, 1, 30, 600]))
+        pipeline, opened = rnd.choice("ppq"), []
+        for _ in range(size):
+            name = f"L{len(self.leads) + len(opened) + 1}"
+            facts = {"value": value(rnd), "attributes": attributes(rnd), "source": rnd.choice(["web", None])}
+            opened.append({"action": "open_deal", "deal": name, "pipeline": pipeline} | facts)
+        opened[0] |= self.at(rnd)
+        for batch in [opened] if together else [[one] for one in opened]:
+            found = self.both(batch)
+            self.noted(found)
+            if isinstance(found, list):
+                self.leads += [one["deal"] for one in batch]
+
     @rule(seed=seeds, minutes=st.integers(0, 3000))
     @precondition(lambda self: sum(map(len, self.stages.values())) < 7)
     def redefine(self, seed: int, minutes: int) -> None:
@@ -286,11 +365,15 @@ class Engine(RuleBasedStateMachine):
         key, stages = rnd.choice("ppq"), stage_list(rnd)
         after = [stage["key"] for stage in stages]
         named = moves(rnd, self.stages[key][-1], after)
-        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named}
-        action |= limits(rnd, after)
+        more = limits(rnd, after) | reasons(rnd, self.reasons[key])
+        # Mostly the same as before, so that counting goes on from version to version.
+        more["assignment"] = self.assignments[key] if rnd.random() < 0.6 else assignment(rnd)
+        action = {"action": "redefine_pipeline", "pipeline": key, "stages": stages, "moves": named, **more}
         found = self.both([action | (self.at(rnd) if rnd.random() < 0.5 else {})])
         if isinstance(found, list):
             self.stages[key].append(after)
+            self.reasons[key].append(more["reasons"])
+            self.assignments[key] = more["assignment"]
 
     def moments(self, rnd: Random) -> dict[str, Any]:
         def moment() -> Any:
@@ -313,7 +396,8 @@ class Engine(RuleBasedStateMachine):
             stages = stage_list(rnd)
             after = [stage["key"] for stage in stages]
             definition = {"stages": stages, "moves": moves(rnd, self.stages[key][-1], after)}
-            definition |= limits(rnd, after, most=0.3)
+            definition |= limits(rnd, after, most=0.3) | reasons(rnd, self.reasons[key])
+            definition["assignment"] = assignment(rnd)
         where = {rnd.choice(FIELDS): rnd.choice(["anna", "x", 1, None, "EUR", "web"])} if rnd.random() < 0.2 else {}
         return self.moments(rnd) | {
             "definition": definition,
@@ -336,7 +420,7 @@ class Engine(RuleBasedStateMachine):
             return
         again = getattr(self.trail, kind)(key, **question)
         assert again.digest == found.digest
-        if kind in ("conformance", "next_actions"):
+        if kind in ("conformance", "next_actions", "closing_report"):
             return
         stage = rnd.choice([None, *(row.stage for row in found.stages)])
         if kind == "pipeline_report":
@@ -348,6 +432,11 @@ class Engine(RuleBasedStateMachine):
         group = rnd.choice([None, *(g.group for g in found.groups or [])])
         behind = self.trail.deals(found, stage=stage, field=field, group=group)
         assert [view.deal for view in behind] == self.model.deals_behind(expected, stage, field, group)
+        if kind == "funnel_report":
+            outcome, reason = rnd.choice(["lost", "lost", "disqualified"]), rnd.choice([*REASONS, None])
+            behind = self.trail.deals(found, stage=stage, field=outcome, reason=reason, group=group)
+            expected_deals = self.model.deals_behind(expected, stage, (outcome, reason), group)
+            assert [view.deal for view in behind] == expected_deals
 
     @invariant()
     def reports_equal_the_model(self) -> None:
@@ -356,6 +445,8 @@ class Engine(RuleBasedStateMachine):
         for _ in range(2):
             key = rnd.choice("ppq")
             self.same_report("pipeline_report", key, self.asked(rnd, key), rnd)
+            key = rnd.choice("ppq")
+            self.same_report("closing_report", key, self.asked(rnd, key), rnd)
             key = rnd.choice("ppq")
             cohort = rnd.choice(["2026-03", "2026-W10", "2026-03-01", "2026-03-02..2026-03-05", "2026", "2026"])
             within = rnd.choice([None, None, 0, 1, 3])
@@ -372,7 +463,7 @@ class Engine(RuleBasedStateMachine):
         self.same_deal(rnd)
 
     def same_deal(self, rnd: Random) -> None:
-        deal, moments = rnd.choice(DEALS), self.moments(rnd)
+        deal, moments = rnd.choice([*DEALS, *self.leads]), self.moments(rnd)
         try:
             view = self.trail.deal(deal, **moments)
         except DealtrailError as refusal:
@@ -388,6 +479,10 @@ class Engine(RuleBasedStateMachine):
             assert view is None
             return
         assert view is not None
+        opening = [one for one in self.trail.history(deal) if one.event == "deal_opened"][-1]
+        given = plain(opening.data.get("assigned"))
+        told = self.model.assigned(deal)
+        assert told == (None if given is None else {name: given[name] for name in told})
         found = {name: getattr(view, name) for name in expected}
         found["value"] = view.value and (view.value.amount, view.value.currency)
         assert found == expected

@@ -7,8 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from fractions import Fraction
 from threading import Barrier
 
 import pytest
@@ -170,6 +172,46 @@ def test_processes_that_write_and_read_one_store_lose_nothing_and_see_whole_step
 @pytest.mark.slow
 def test_many_processes_that_write_and_read_one_store_for_long_lose_nothing(path):
     outcome_of(path, writers=12, readers=4, steps=60)
+
+
+LEADS = (
+    SHARED
+    + """
+waited = 0
+for number in range(steps):
+    before = refused[0]
+    trail.record_all([
+        {"action": "open_deal", "pipeline": rule, "deal": f"{name}-{number}-{rule}"}
+        for rule in ("round_robin", "least_open_deals")
+    ])
+    waited += refused[0] > before
+print(json.dumps({"waited": waited}))
+"""
+)
+
+
+def test_eight_processes_that_open_leads_leave_nobody_out_and_no_deal_unassigned(path):
+    """8 writers × 15 leads in each of two pipelines, which five owners share; with one rule the last counts twice."""
+    writers, steps = 8, 15
+    weights = {
+        "round_robin": dict(zip("abcde", (1, 1, 1, 1, 2), strict=True)),
+        "least_open_deals": dict.fromkeys("abcde", 1),
+    }
+    with Trail.open(path) as trail:
+        for rule, shares in weights.items():
+            owners = [{"owner": owner, "weight": weight} for owner, weight in shares.items()]
+            trail.define_pipeline(rule, stages("lead"), assignment={"rule": rule, "owners": owners})
+        done = together([started(LEADS, path, f"w{number}", steps) for number in range(writers)])
+        leads = [one.data for one in trail.follow() if one.event == "deal_opened" and one.deal != "shared"]
+    assert sum(one["waited"] for one in done) >= ENOUGH // 2
+    assert [lead for lead in leads if lead["owner"] is None] == []
+    for rule, shares in weights.items():
+        owners = [lead["owner"] for lead in leads if lead["pipeline"] == rule]
+        assert len(owners) == writers * steps
+        for number in range(1, writers * steps + 1):
+            had = Counter(owners[:number])
+            off = [had[owner] - Fraction(number * weight, sum(shares.values())) for owner, weight in shares.items()]
+            assert max(map(abs, off)) < 1, (rule, number)
 
 
 CROWD = (

@@ -37,8 +37,8 @@ def released():
 
 
 def questions():
-    """Some questions to both reports, without a default left to the code."""
-    for pipeline in ("b2b", "care", "strict"):
+    """Some questions to three reports, without a default left to the code."""
+    for pipeline in ("b2b", "care", "strict", "leads"):
         for as_of, known_at in _MOMENTS:
             if pipeline != "b2b" and known_at != END:
                 continue  # it was not known yet
@@ -46,6 +46,7 @@ def questions():
             for group_by in ([], ["owner", "attributes.vip"]):
                 more = {"definition": "as_of", "group_by": group_by, "where": {}}
                 yield {"report": "pipeline", **moments, **more}
+                yield {"report": "closing", **moments, **more}
                 yield {"report": "funnel", **moments, **more, "cohort": "2026", "within": 30, "fiscal_year_start": 4}
     moments = {"pipeline": "b2b", "as_of": on(50).isoformat(), "known_at": END.isoformat(), "tz": "Europe/Amsterdam"}
     for definition in ("current", 2, _DRAFT):

@@ -9,6 +9,7 @@ from click.shell_completion import get_completion_class
 from dealtrail.cli import (
     auditing,
     backing,
+    closing,
     demo,
     forgetting,
     importing,
@@ -18,6 +19,7 @@ from dealtrail.cli import (
     paths,
     recording,
     reports,
+    templates,
     todo,
 )
 from dealtrail.cli.values import one_line
@@ -85,6 +87,7 @@ def completion(shell: str) -> None:
 
 for _command in (
     demo.demo,
+    templates.templates,
     recording.define,
     recording.redefine,
     recording.record,
@@ -92,6 +95,7 @@ for _command in (
     reports.pipeline,
     reports.funnel,
     paths.paths,
+    closing.closing,
     todo.todo,
     listing.deals,
     listing.deal,

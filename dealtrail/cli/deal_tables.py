@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from msgspec import to_builtins
 from rich.console import RenderableType
 from rich.table import Table
 
@@ -83,7 +84,7 @@ def history_table(events: "list[Happened]", tz: str) -> Table:
             at(event.recorded_at, tz),
             event.by,
             event.event,
-            ", ".join(f"{name}={_brief(value)}" for name, value in told.items()),
+            ", ".join(f"{name}={_why(value) if name == 'assigned' else _brief(value)}" for name, value in told.items()),
             ", ".join(marks),
         )
         add(made, cells, style="dim" if event.retracted_by is not None else "")
@@ -92,6 +93,47 @@ def history_table(events: "list[Happened]", tz: str) -> Table:
 
 def _brief(value: Any) -> str:
     return value if isinstance(value, str) else json_text(value)
+
+
+def _why(assigned: Any) -> str:
+    """By which rule a deal got its owner, and why that one."""
+    when = "" if assigned.when is None else f" since {_condition(to_builtins(assigned.when))}"
+    had = "" if assigned.open_deals is None else f", open deals before it {assigned.open_deals:,}"
+    counted = f"the owner's lead {assigned.number:,} of {assigned.of:,} from version {assigned.since} on"
+    return f"{assigned.rule} in {assigned.group}{when} ({counted}{had})"
+
+
+def _condition(when: dict[str, Any]) -> str:
+    return f"{when['field']} {when['op']} {json_text(when['value'])}"
+
+
+def assignments_table(found: "list[DefinitionView]") -> Table:
+    """Each group of each version: its rule, its owners, and the deals that fall to it."""
+    made = table("Pipeline", ">Version", "Group", "Rule", "~Owners", "~Gets deals")
+    for view in found:
+        given: Any = view.assignment
+        choose = given["choose"]
+        rules = [{"to": choose, "when": None}] if isinstance(choose, str) else choose
+        for place, (key, group) in enumerate(given["groups"].items()):
+            owners = [
+                one["owner"]
+                + (f" ×{one['weight']}" if one["weight"] > 1 else "")
+                + (" (paused)" if one["paused"] else "")
+                for one in group["owners"]
+            ]
+            gets = [
+                f"{number}. " + ("all others" if rule["when"] is None else _condition(rule["when"]))
+                for number, rule in enumerate(rules, 1)
+                if rule["to"] == key
+            ]
+            head = (view.pipeline, view.version) if place == 0 else ("", "")
+            add(
+                made,
+                (*head, key, group["rule"], ", ".join(owners), "; ".join(gets) if len(rules) > 1 else ""),
+                style="" if view.in_force else "dim",
+                end_section=place == len(given["groups"]) - 1,
+            )
+    return made
 
 
 def definitions_table(found: "list[DefinitionView]", tz: str) -> Table:
@@ -134,6 +176,14 @@ def _not_allowed(stage: str, view: "DefinitionView") -> Iterator[str]:
         allowed = getattr(view, kind)
         if allowed != "any" and stage not in allowed:
             yield kind
+
+
+def reasons_told(found: "list[DefinitionView]") -> Iterator[RenderableType]:
+    """A line for each list of reasons."""
+    for view in found:
+        for outcome, listed in view.reasons.items():
+            line = f"{view.pipeline}, version {view.version:,}: {outcome} for {', '.join(listed)}"
+            yield text(line, "" if view.in_force else "dim")
 
 
 def _came_from(stage: str, moves: dict[str, Any]) -> Iterator[str]:

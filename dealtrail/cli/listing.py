@@ -9,7 +9,7 @@ from dealtrail.cli import options
 from dealtrail.cli.formats import answer
 from dealtrail.cli.progress import waiting
 from dealtrail.cli.reports import with_year
-from dealtrail.cli.values import facts
+from dealtrail.cli.values import facts, word
 
 if TYPE_CHECKING:
     from dealtrail import DealView, DefinitionView, PipelineReport, Trail
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _LISTING = ("status", "owner", "sort", "limit", "after")
-_CELL = ("field", "currency", "definition", "draft", "cohort", "within", "fiscal_year_start", "group")
+_CELL = ("field", "currency", "reason", "definition", "draft", "cohort", "within", "fiscal_year_start", "group")
 
 
 @click.command()
@@ -43,6 +43,7 @@ _CELL = ("field", "currency", "definition", "draft", "cohort", "within", "fiscal
     help="The group of the cell; repeatable.",
 )
 @click.option("--currency", metavar="CODE", help="The currency of the cell.")
+@click.option("--reason", metavar="TEXT", help="Only that reason, behind lost or disqualified; null means none.")
 @options.definition
 @options.cohort(required=False)
 @options.output("json", "csv")
@@ -99,6 +100,8 @@ def _behind(trail: "Trail", name: str, asked: dict[str, Any]) -> "list[DealView]
         of_funnel = {option: asked[option] for option in ("cohort", "within", "fiscal_year_start")}
         report = trail.funnel_report(name, **question, **with_year(of_funnel))
     cell = {option: asked[option] for option in ("stage", "field", "currency")}
+    if asked["reason"] is not None:
+        cell["reason"] = word(asked["reason"])
     return trail.deals(report, group=asked["group"] or None, **cell)
 
 
@@ -188,9 +191,10 @@ def definitions(name: str, kind: str, tz: str, **at: Any) -> None:
 
 def _definitions(found: "list[DefinitionView]", kind: str, tz: str) -> None:
     def table() -> Any:
-        from dealtrail.cli.deal_tables import definitions_table
+        from dealtrail.cli.deal_tables import assignments_table, definitions_table, reasons_told
 
-        return [definitions_table(found, tz)]
+        given = [view for view in found if view.assignment is not None]
+        return [definitions_table(found, tz), *reasons_told(found), *([assignments_table(given)] if given else [])]
 
     answer(kind, found, table, lambda: _stages(found), ("pipeline", "version", "in_force", "occurred_at", "stage"))
 

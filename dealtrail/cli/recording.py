@@ -70,16 +70,18 @@ def _tell(recorded: "Recorded", kind: str) -> None:
 
 @click.command()
 @click.argument("name", metavar="PIPELINE")
-@click.argument("definition", metavar="FILE", type=DefinitionFile())
+@click.argument("definition", metavar="[FILE]", type=DefinitionFile(), required=False)
+@click.option("--template", metavar="NAME", help="As that template says; `dealtrail templates` lists them.")
 @_at
 @options.actor
 @options.output("json")
 @options.database()
-def define(name: str, definition: dict[str, Any], at: str | None, actor: str | None, kind: str) -> None:
-    """Define a new pipeline from a JSON or TOML file.
+def define(
+    name: str, definition: dict[str, Any] | None, template: str | None, at: str | None, actor: str | None, kind: str
+) -> None:
+    """Define a new pipeline from a JSON or TOML file, or from a template.
 
     A store that is not there yet is founded.
-
 
     \b
     name = "New business"
@@ -89,7 +91,19 @@ def define(name: str, definition: dict[str, Any], at: str | None, actor: str | N
     probability = 0.1
     rots_after_days = 14
     actions = [{key = "first-call", name = "First call", required = true}]
+    [reasons]
+    lost = ["Price", "Timing"]
+    [assignment]
+    rule = "round_robin"
+    owners = [{owner = "anna", weight = 2}, {owner = "ben"}, {owner = "carl", paused = true}]
     """
+    if (definition is None) == (template is None):
+        raise click.UsageError("give the FILE of a definition, or --template NAME")
+    if template is not None:
+        from dealtrail.templates import find_template
+
+        definition = find_template(template).definition()
+    assert definition is not None  # noqa: S101
     given = with_actor(_of_file("define_pipeline", name, definition, at), actor)
     with options.open_trail(create=True) as trail:
         _tell(trail.record(given), kind)
@@ -108,13 +122,15 @@ def redefine(
 ) -> None:
     """Redefine a pipeline from a JSON or TOML file.
 
-    The file holds the stages and moves of the next version. Every stage that goes needs a move, to a stage or
-    by rules that are tried in order:
+    The file holds the stages, moves and assignment of the next version. Every stage that goes needs a move, to a
+    stage or by rules that are tried in order:
 
     \b
     [moves]
     negotiation = "closing"
     proposal = [{when = {field = "value", op = "ge", value = "40000"}, to = "tender"}, {to = "quote"}]
+    [reason_moves.lost]
+    Price = "Too expensive"
     """
     if kind == "csv" and not dry_run:
         raise click.UsageError("--format csv needs --dry-run")

@@ -11,12 +11,15 @@ from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scala
 if TYPE_CHECKING:
     from dealtrail import ConformanceReport, FunnelReport, PipelineReport
 
+# A line names so many reasons; where they are free texts there may be as many as deals.
+_REASONS = 5
+
 
 def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
     yield text(asked_of(report))
     for group in report.groups or ():
-        yield _pipeline_table(group, _named(group.group))
+        yield _pipeline_table(group, named(group.group))
     yield _pipeline_table(report, None if report.groups is None else "all")
     yield text(provenance(report), "dim")
 
@@ -25,9 +28,11 @@ def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
     """What was asked, a table and a sentence for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield _funnel_table(group, _named(group.group))
+        yield _funnel_table(group, named(group.group))
+        yield from _reasons(group)
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
+    yield from _reasons(report)
     yield text(_outcome(report.total))
     yield text(provenance(report), "dim")
 
@@ -36,7 +41,7 @@ def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
     """What was asked, a sentence and tables for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield from _conformed(group, _named(group.group))
+        yield from _conformed(group, named(group.group))
     yield from _conformed(report, None if report.groups is None else "all")
     yield text(provenance(report), "dim")
 
@@ -121,6 +126,23 @@ def _funnel_table(figures: Any, title: str | None) -> Table:
     return made
 
 
+def _reasons(figures: Any) -> Iterator[Table]:
+    """Why deals were lost or disqualified, by the stage that they came to; nothing where nobody said why."""
+    rows = []
+    for outcome in ("lost", "disqualified"):
+        for name, reasons in [*((one.name, one.reasons) for one in figures.stages), ("Total", figures.total.reasons)]:
+            counts = getattr(reasons, outcome)
+            if any(count.reason is not None for count in counts):
+                more = f", and {len(counts) - _REASONS:,} more" if len(counts) > _REASONS else ""
+                told = ", ".join(f"{scalar(count.reason)} {shown(count.deals)}" for count in counts[:_REASONS])
+                rows.append((outcome.capitalize(), name, told + more))
+    if rows:
+        made = table("Outcome", "~Stage", "~Reasons")
+        for row in rows:
+            add(made, row, style="bold" if row[1] == "Total" else "")
+        yield made
+
+
 def _outcome(total: Any) -> str:
     rates = ""
     if total.win_rate is not None:
@@ -150,7 +172,8 @@ def asked_of(report: Any) -> str:
     )
 
 
-def _named(group: dict[str, Any]) -> str:
+def named(group: dict[str, Any]) -> str:
+    """The values of a group."""
     return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
 
 

@@ -29,7 +29,7 @@ class Number(click.ParamType[int | float]):
 
 
 class DefinitionFile(click.ParamType[dict[str, Any]]):
-    """A JSON or TOML file of a definition: an object with `stages`, and perhaps `moves` or `name`."""
+    """A JSON or TOML file of a definition: an object with `stages`, and what else `redefine_pipeline` takes."""
 
     name = "file"
 
@@ -132,7 +132,7 @@ def _field(field: str, text: str) -> Any:
         return {"amount": match["amount"], "currency": match["currency"].upper()}
     if field in ("version", "expected_version"):
         return scalar(text)
-    if field in ("value", "attributes", "personal", "stages", "moves"):
+    if field in ("value", "attributes", "personal", "stages", "moves", "reasons", "reason_moves", "assignment"):
         return json_value(text)
     return word(text)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money, money
@@ -40,26 +40,29 @@ class DealAction(Action, frozen=True, kw_only=True, tag="deal_action"):
     personal: PersonalMap | None = None
 
 
-class DefinePipeline(Action, frozen=True, kw_only=True, tag="define_pipeline"):
-    """Define a new pipeline by its stages, in order."""
+class PipelineAction(Action, frozen=True, kw_only=True, tag="pipeline_action"):
+    """A definition of a pipeline as a whole: its stages, in order, and its terms."""
 
     pipeline: Key
     stages: Any
+    entry: Any = None
+    back: Any = None
+    skip: Any = None
+    reasons: Any = None
+    assignment: Any = None
+
+
+class DefinePipeline(PipelineAction, frozen=True, kw_only=True, tag="define_pipeline"):
+    """Define a new pipeline."""
+
     name: Word | None = None
-    entry: Any = None
-    back: Any = None
-    skip: Any = None
 
 
-class RedefinePipeline(Action, frozen=True, kw_only=True, tag="redefine_pipeline"):
-    """Record the next definition of a pipeline as a whole, and what becomes of the old stages."""
+class RedefinePipeline(PipelineAction, frozen=True, kw_only=True, tag="redefine_pipeline"):
+    """Record the next definition of a pipeline, and what becomes of the old stages and reasons."""
 
-    pipeline: Key
-    stages: Any
     moves: Any = None
-    entry: Any = None
-    back: Any = None
-    skip: Any = None
+    reason_moves: Any = None
 
 
 class OpenDeal(DealAction, frozen=True, kw_only=True, tag="open_deal"):

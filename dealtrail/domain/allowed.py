@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from dealtrail.domain.errors import DealtrailError, error
+from dealtrail.domain.texts import unique
 
 Kind = Literal["entry", "back", "skip"]
 KINDS: tuple[Kind, ...] = ("entry", "back", "skip")
@@ -17,11 +18,6 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     entry: tuple[str, ...] | None = None
     back: tuple[str, ...] | None = None
     skip: tuple[str, ...] | None = None
-
-    @property
-    def limits(self) -> dict[str, Any]:
-        """The three lists by their names, each a tuple of keys or None."""
-        return {"entry": self.entry, "back": self.back, "skip": self.skip}
 
     def against(self, keys: Sequence[str], here: int | None, there: int) -> tuple[Kind, list[str]] | None:
         """Which list a way of a deal goes against, and the stages that it does not hold; None where it is allowed.
@@ -36,14 +32,14 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
             kind, concerned = "back", [keys[here]]
         else:
             kind, concerned = "skip", list(keys[here + 1 : there])
-        allowed = self.limits[kind]
+        allowed = getattr(self, kind)
         others = [] if allowed is None else [key for key in concerned if key not in allowed]
         return (kind, others) if others else None
 
     def refusal(self, against: tuple[Kind, list[str]], **facts: Any) -> DealtrailError:
         """The refusal of a way that goes against a list; it says what the list holds."""
         kind, keys = against
-        allowed = ", ".join(self.limits[kind] or ()) or "none"
+        allowed = ", ".join(getattr(self, kind) or ()) or "none"
         return error(f"{kind}_not_allowed", "stage", stage=", ".join(keys), allowed=allowed, **facts)
 
 
@@ -60,7 +56,5 @@ def _parse(given: object, field: str) -> tuple[str, ...] | None:
         return None
     if not isinstance(given, list | tuple) or not all(isinstance(key, str) for key in given):
         raise error("invalid_field", field, why='give "any", or a list of stage keys')
-    for place, key in enumerate(given):
-        if key in given[:place]:
-            raise error("duplicate_key", field, given=key)
+    unique(given, field)
     return tuple(given)

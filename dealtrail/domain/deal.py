@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from dealtrail.domain.definitions import Attributes, Basis, Definition, Pipeline, Scalar
+from dealtrail.domain.conditions import Attributes, Basis, Scalar
+from dealtrail.domain.definitions import Definition
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import (
     ActionCompleted,
@@ -28,6 +29,7 @@ from dealtrail.domain.events import (
     ValueChanged,
 )
 from dealtrail.domain.money import Money
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.times import Instant, moment
 
 Status = Literal["open", "won", "lost", "disqualified", "merged"]
@@ -179,10 +181,12 @@ def judge(deal: str, state: State, place: Placed, pipelines: Pipelines, when: st
         if event.pipeline == state.pipeline:
             raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline, when=when)
         return
-    if not isinstance(event, StageEntered | ActionCompleted | DealWon | DealReopened):
+    if not isinstance(event, _NAME_A_PIPELINE) or event.pipeline is None:
         return
     if event.pipeline != state.pipeline:
         raise error("other_pipeline", "pipeline", deal=deal, pipeline=state.pipeline, stored=event.pipeline, when=when)
+    if isinstance(event, DealLost | DealDisqualified):
+        return
     pipeline = pipelines[event.pipeline]
     under = pipeline.version(max(state.visit.definition, event.definition))
     here = read(pipeline, state.visit, under.version)
@@ -221,6 +225,7 @@ def judge_status(deal: str, state: State, event: DealEvent | Any, when: str = ""
         raise error("deal_not_open", "deal", deal=deal, status=state.status, when=when)
 
 
+_NAME_A_PIPELINE = StageEntered | ActionCompleted | DealWon | DealReopened | DealLost | DealDisqualified
 _NEED_OPEN = (
     StageEntered,
     ExpectedCloseChanged,

@@ -1,7 +1,7 @@
 """Deciding: an action, and what is known when its turn comes, become entries of the log, or a refusal."""
 
 from bisect import bisect_right
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -29,12 +29,9 @@ from dealtrail.domain.actions import (
     WinDeal,
     parse_like,
     personal_part,
-    request_digest,
 )
-from dealtrail.domain.allowed import parse_allowed
 from dealtrail.domain.deal import (
     Deal,
-    Pipelines,
     Placed,
     State,
     before_opening,
@@ -45,8 +42,10 @@ from dealtrail.domain.deal import (
     read,
     timeline,
 )
-from dealtrail.domain.definitions import Definition, Pipeline, parse_moves, parse_stages
-from dealtrail.domain.errors import DealtrailError, error, nearest
+from dealtrail.domain.defining import decide_pipeline
+from dealtrail.domain.definitions import Definition
+from dealtrail.domain.distribution import distributed
+from dealtrail.domain.errors import error
 from dealtrail.domain.events import (
     ActionCompleted,
     ActivityLogged,
@@ -61,17 +60,17 @@ from dealtrail.domain.events import (
     DealTransferred,
     DealWon,
     Entry,
-    Event,
     EventRetracted,
     ExpectedCloseChanged,
     Personal,
-    PipelineDefined,
-    PipelineRedefined,
     StageEntered,
     ValueChanged,
     is_sealed,
 )
-from dealtrail.domain.times import Instant, instant, moment
+from dealtrail.domain.pipelines import Pipeline
+from dealtrail.domain.reasons import check_reason
+from dealtrail.domain.times import Instant, instant
+from dealtrail.domain.turns import Known, Turn, entry_of, expect, first_time, occurred_at, unknown_pipeline
 
 _ACTION_OF: dict[type[Any], type[DealAction]] = {
     DealOpened: OpenDeal,
@@ -91,39 +90,6 @@ _ACTION_OF: dict[type[Any], type[DealAction]] = {
 }
 
 
-class Known(Protocol):
-    """What an action may be judged on: everything recorded before it."""
-
-    @property
-    def pipelines(self) -> Pipelines:
-        """Every pipeline with its definitions."""
-        ...
-
-    def deal(self, deal: str) -> Deal | None:
-        """A deal, or None where no event of it was ever recorded."""
-        ...
-
-    def recorded(self, stream: str, id: str) -> Entry | None:
-        """The entry that an action of that idempotency key left in a stream."""
-        ...
-
-    def readable(self, entry: Entry) -> Personal | None:
-        """The personal part of an entry of a deal; texts whose subject is forgotten stay sealed."""
-        ...
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """When and where an action is recorded: its recorded_at, the next log position, and an id for a new deal.
-
-    `clock_behind_us` is by how much the clock was behind that recorded_at.
-    """
-
-    recorded_at: Instant
-    position: int
-    new_deal: str
-    clock_behind_us: int = 0
-
-
 def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
     """The entries that an action adds to the log; the very entry of the first time where its `id` was used before.
 
@@ -131,51 +97,9 @@ def decide(action: Action, known: Known, turn: Turn) -> list[Entry]:
     Errors: every rule of `docs/reference.md`, its code in the table of refusals.
     """
     if isinstance(action, DefinePipeline | RedefinePipeline):
-        return _decide_pipeline(action, known, turn)
+        return decide_pipeline(action, known, turn)
     assert isinstance(action, DealAction)  # noqa: S101
     return _decide_deal(action, known, turn)
-
-
-def _decide_pipeline(action: DefinePipeline | RedefinePipeline, known: Known, turn: Turn) -> list[Entry]:
-    stages = parse_stages(action.stages)
-    moves = parse_moves(action.moves if isinstance(action, RedefinePipeline) else None)
-    allowed = parse_allowed(action)
-    pipeline = known.pipelines.get(action.pipeline)
-    if isinstance(action, RedefinePipeline) and pipeline is None:
-        raise _unknown_pipeline(action.pipeline, known)
-    stream = f"pipeline:{action.pipeline}"
-    first = _first_time(action, stream, known)
-    if first is not None:
-        return [first]
-    if isinstance(action, DefinePipeline) and pipeline is not None:
-        raise error("pipeline_exists", "pipeline", pipeline=action.pipeline)
-    version = len(pipeline.definitions) if pipeline else 0
-    _expect(action, version)
-    at = _occurred_at(action, turn)
-    event: Event
-    if pipeline is None:
-        event = PipelineDefined(action.name or action.pipeline, stages, **allowed)  # type: ignore[union-attr]
-        first_definition = Definition(1, at, turn.recorded_at, turn.position, stages, {}, **allowed)
-        Pipeline(action.pipeline, event.name, (first_definition,)).checked()
-    else:
-        if at < pipeline.latest.occurred_at:
-            raise error("definition_before_previous", "at", previous=pipeline.latest.version)
-        latest = pipeline.followed_by(stages, moves, at, turn.position, turn.recorded_at, allowed).latest
-        event = PipelineRedefined(latest.stages, latest.moves, **latest.limits)
-    return [_entry(stream, version + 1, turn, at, event, action)]
-
-
-def redefined(pipeline: Pipeline | None, entry: Entry) -> Pipeline:
-    """A pipeline after one more entry of its stream."""
-    event = entry.event
-    coordinates = (entry.version, entry.occurred_at, entry.recorded_at, entry.position)
-    if isinstance(event, PipelineDefined):
-        key = entry.stream.removeprefix("pipeline:")
-        return Pipeline(key, event.name, (Definition(*coordinates, event.stages, {}, **event.limits),))
-    assert pipeline is not None  # noqa: S101
-    assert isinstance(event, PipelineRedefined)  # noqa: S101
-    definition = Definition(*coordinates, event.stages, event.moves, **event.limits)
-    return msgspec.structs.replace(pipeline, definitions=(*pipeline.definitions, definition))
 
 
 def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
@@ -185,17 +109,17 @@ def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
     if deal is None:
         raise error("unknown_deal", "deal", deal=action.deal)
     stream = f"deal:{deal.id}"
-    first = _first_time(action, stream, known)
+    first = first_time(action, stream, known)
     if first is not None:
         return [first]
-    _expect(action, deal.version)
-    at = _occurred_at(action, turn)
+    expect(action, deal.version)
+    at = occurred_at(action, turn)
     if isinstance(action, Retract):
         return _retract(action, deal, known, turn, at)
     if isinstance(action, Amend):
         return _amend(action, deal, known, turn)
     event = _new_event(action, _before(deal.placed, at, turn.position), deal, known, at)
-    entry = _entry(stream, deal.version + 1, turn, at, event, action)
+    entry = entry_of(stream, deal.version + 1, turn, at, event, action)
     _judge_with(deal, entry, known)
     return [entry]
 
@@ -203,14 +127,17 @@ def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
 def _open(action: OpenDeal, known: Known, turn: Turn) -> list[Entry]:
     name = action.deal or action.id or turn.new_deal
     stream = f"deal:{name}"
-    first = _first_time(action, stream, known)
+    first = first_time(action, stream, known)
     if first is not None:
         return [first]
     if known.deal(name) is not None:
         raise error("deal_exists", "deal", deal=name)
-    _expect(action, 0)
-    at = _occurred_at(action, turn)
-    return [_entry(stream, 1, turn, at, _opening(action, name, known, at), action)]
+    expect(action, 0)
+    at = occurred_at(action, turn)
+    event = _opening(action, name, known, at)
+    if not event.owner:
+        event = distributed(event, known.pipelines[event.pipeline], known)
+    return [entry_of(stream, 1, turn, at, event, action)]
 
 
 def _retract(action: Retract, deal: Deal, known: Known, turn: Turn, at: Instant) -> list[Entry]:
@@ -218,7 +145,7 @@ def _retract(action: Retract, deal: Deal, known: Known, turn: Turn, at: Instant)
     if isinstance(old.event, DealOpened):
         raise error("is_opening", "version", deal=deal.id, version=action.version)
     event = EventRetracted(action.version, action.reason)
-    entry = _entry(f"deal:{deal.id}", deal.version + 1, turn, at, event, action)
+    entry = entry_of(f"deal:{deal.id}", deal.version + 1, turn, at, event, action)
     judge_timeline(deal.id, timeline((*deal.entries, entry)), known.pipelines, deal.version)
     return [entry]
 
@@ -251,13 +178,15 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     others = tuple(place for place in deal.placed if place.entry.version != action.version)
     if isinstance(changed, OpenDeal):
         event: DealEvent = _opening(changed, deal.id, known, at)
+        if isinstance(old.event, DealOpened) and "owner" not in action.changes:
+            event = msgspec.structs.replace(event, assigned=old.event.assigned)
     else:
         before = _before(others, at, root)
         if before:  # what comes earlier must hold without the old event before the new one is judged after it
             judge_timeline(deal.id, before, known.pipelines, deal.version)
         event = _new_event(changed, before, deal, known, at)
     entry = msgspec.structs.replace(
-        _entry(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
+        entry_of(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
         position=turn.position + 1,
         amends=action.version,
         personal=personal_part(changed, {n: text for n, text in erased.items() if n not in action.changes}),
@@ -313,9 +242,9 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
         case WinDeal():
             event = DealWon(*here, action.value)
         case LoseDeal():
-            event = DealLost(action.reason)
+            event = DealLost(action.reason, *(here if action.reason is not None else ()))
         case DisqualifyDeal():
-            event = DealDisqualified(action.reason)
+            event = DealDisqualified(action.reason, *(here if action.reason is not None else ()))
         case ReopenDeal():
             event = DealReopened(*here, action.stage or read(pipeline, state.visit, definition.version))
         case TransferDeal():
@@ -328,6 +257,10 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
     match event:
         case StageEntered() | DealReopened():
             _known_stage(pipeline, definition, event.stage)
+        case DealLost():
+            check_reason("lost", event.reason, pipeline.key, definition)
+        case DealDisqualified():
+            check_reason("disqualified", event.reason, pipeline.key, definition)
         case DealTransferred():
             event = _transfer(event, deal, state, known, at)
         case DealMerged():
@@ -338,7 +271,7 @@ def _event(action: DealAction, deal: str, state: State, known: Known, at: Instan
 def _transfer(event: DealTransferred, deal: str, state: State, known: Known, at: Instant) -> DealTransferred:
     target = known.pipelines.get(event.pipeline)
     if target is None:
-        raise _unknown_pipeline(event.pipeline, known)
+        raise unknown_pipeline(event.pipeline, known)
     if event.pipeline == state.pipeline:
         raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline)
     return DealTransferred(event.pipeline, *_first_or_named(target, event.stage, at))
@@ -347,7 +280,7 @@ def _transfer(event: DealTransferred, deal: str, state: State, known: Known, at:
 def _opening(action: OpenDeal, deal: str, known: Known, at: Instant) -> DealOpened:
     pipeline = known.pipelines.get(action.pipeline)
     if pipeline is None:
-        raise _unknown_pipeline(action.pipeline, known)
+        raise unknown_pipeline(action.pipeline, known)
     return DealOpened(
         action.pipeline,
         *_first_or_named(pipeline, action.stage, at),
@@ -404,58 +337,3 @@ def _as_action(entry: Entry, part: Personal, deal: str) -> dict[str, Any]:
     kind = _ACTION_OF[type(entry.event)]
     own = msgspec.structs.asdict(entry.event) | {name: getattr(part, name) for name in PERSONAL}
     return {name: value for name, value in own.items() if name in kind.__struct_fields__} | {"deal": deal}
-
-
-def _first_time(action: Action, stream: str, known: Known) -> Entry | None:
-    """The entry of the first time that this very action was recorded. Errors: id_reused.
-
-    A text that was erased since cannot be compared: then the rest decides.
-    """
-    if action.id is None:
-        return None
-    entry = known.recorded(stream, action.id)
-    if entry is None:
-        return None
-    changes = action.changes if isinstance(action, Amend) else {n: getattr(action, n, None) for n in PERSONAL}
-    given = {n: changes[n] for n in PERSONAL if changes.get(n) is not None}
-    stored = (known.readable(entry) if given else None) or Personal()
-    pairs = [(getattr(stored, n), text) for n, text in given.items()]
-    same_person = all(is_sealed(old) or (old or None) == (text or None) for old, text in pairs)
-    if entry.request != request_digest(action) or not same_person:
-        raise error("id_reused", "id", id=action.id, version=entry.version)
-    return entry
-
-
-def _expect(action: Action, version: int) -> None:
-    if action.expected_version is not None and action.expected_version != version:
-        raise error("conflict", "expected_version", expected=action.expected_version, version=version)
-
-
-def _occurred_at(action: Action, turn: Turn) -> Instant:
-    """When the action says that it happened; now, where it does not say. Errors: future_time."""
-    if action.at is None:
-        return turn.recorded_at
-    at = instant(action.at)
-    if at > turn.recorded_at:
-        raise error("future_time", "at", now=moment(turn.recorded_at).isoformat())
-    return at
-
-
-def _entry(stream: str, version: int, turn: Turn, at: Instant, event: Event, action: Action) -> Entry:
-    return Entry(
-        stream=stream,
-        version=version,
-        position=turn.position,
-        recorded_at=turn.recorded_at,
-        occurred_at=at,
-        event=event,
-        by=action.by,
-        id=action.id,
-        request=None if action.id is None else request_digest(action),
-        personal=None if isinstance(action, Amend | DefinePipeline | RedefinePipeline) else personal_part(action),
-        clock_behind_us=turn.clock_behind_us,
-    )
-
-
-def _unknown_pipeline(key: str, known: Known) -> DealtrailError:
-    return error("unknown_pipeline", "pipeline", pipeline=key, nearest=nearest(key, known.pipelines))

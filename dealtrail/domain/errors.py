@@ -49,6 +49,8 @@ _INPUT: dict[str, str] = {
     "duplicate_key": "{field}: the key {given} stands twice; keys are unique",
     "invalid_amount": "{field}: {given} is no amount; give a string of at most 15 digits, then at most 6 after "
     'a point, such as "1200.50"',
+    "invalid_assignment": "{field}: give one group (rule and owners), or groups and what to choose among them by: a "
+    "group's key, or a list of rules of which all but the last have `when`",
     "invalid_condition": "{field}: {given} is no condition; give field, op and value, such as "
     '{{"field": "value", "op": "ge", "value": "10000"}}',
     "invalid_deal": "{field}: {given} is no deal id; give 1 to 255 characters, none of them a control character",
@@ -72,6 +74,7 @@ _INPUT: dict[str, str] = {
     "unknown_action": "{given} is no action{nearest}",
     "unknown_currency": "{field}: {given} is no active ISO 4217 currency with a minor unit",
     "unknown_field": "{field} is not a field here{nearest}",
+    "unknown_template": "there is no template {given}{nearest}; `dealtrail templates` lists them",
 }
 
 _RULES: dict[str, str] = {
@@ -101,6 +104,9 @@ _RULES: dict[str, str] = {
     "merge_into_merged": "deal {into} is itself merged into another; name the deal that stays",
     "merge_into_unknown": "there is no deal {into} to merge into; name the deal that stays",
     "missing_move": "stage {key} is not in the new definition; say in `moves` what becomes of it",
+    "missing_reason_move": "reason {reason} is not in the new list for {outcome} deals; say in `reason_moves` what "
+    "becomes of it",
+    "nobody_to_assign": "{field}: every owner of group {group} is paused; leave one to whom leads can go",
     "other_pipeline": "deal {deal} would be in pipeline {pipeline}{when}, not in {stored}",
     "pipeline_exists": "pipeline {pipeline} is defined already; redefine it instead",
     "pipeline_not_amendable": "the pipeline of an event cannot be amended; transfer the deal instead",
@@ -112,7 +118,10 @@ _RULES: dict[str, str] = {
     "{allowed})",
     "unknown_deal": "there is no deal {deal}{nearest}; open it first",
     "unknown_definition": "pipeline {pipeline} has no version {given}; the latest is {latest}",
+    "unknown_group": "{field}: {given} is no group of this assignment{nearest}",
     "unknown_pipeline": "there is no pipeline {pipeline}{nearest}; define it first",
+    "unknown_reason": "{given} is no reason of version {version} of pipeline {pipeline} for {outcome} deals{nearest}; "
+    "take one of: {known}",
     "unknown_subject": "no deal is about subject {subject}; give the `subject` of a deal, by default its id",
     "unknown_stage": "{given} is no stage of version {version} of pipeline {pipeline}{nearest}",
     "unknown_version": "deal {deal} has no event {version}; see its history",

@@ -1,7 +1,9 @@
 """What happened: the events of deals and pipelines. Their tags and fields are the file format, for ever.
 
 An event holds what is its own; what every event has (when, by whom, where in the log) stands beside it in an `Entry`.
-A new field must be optional; a changed meaning needs a new version of the tag and an upcaster in the store's mapper.
+A new field must be optional, None by default, and left out where it is None (`omit_defaults`), so that the bytes of an
+event that has it not stay what they were; a changed meaning needs a new version of the tag and an upcaster in the
+store's mapper.
 """
 
 from collections.abc import Mapping
@@ -10,13 +12,15 @@ from typing import Any
 
 import msgspec
 
-from dealtrail.domain.allowed import Allowed
-from dealtrail.domain.definitions import Attributes, Move, Scalar, Stage
+from dealtrail.domain.assignment import Assigned
+from dealtrail.domain.conditions import Attributes, Move, Scalar
+from dealtrail.domain.definitions import Stage
 from dealtrail.domain.money import Money
+from dealtrail.domain.terms import Terms
 from dealtrail.domain.times import Instant
 
 
-class DealOpened(msgspec.Struct, frozen=True):
+class DealOpened(msgspec.Struct, frozen=True, omit_defaults=True):
     """A deal was opened into a stage."""
 
     pipeline: str
@@ -28,6 +32,7 @@ class DealOpened(msgspec.Struct, frozen=True):
     source: str | None
     expected_close: date | None
     attributes: Attributes
+    assigned: Assigned | None = None
 
 
 class StageEntered(msgspec.Struct, frozen=True):
@@ -84,16 +89,20 @@ class DealWon(msgspec.Struct, frozen=True):
     value: Money | None
 
 
-class DealLost(msgspec.Struct, frozen=True):
-    """A deal was lost."""
+class DealLost(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A deal was lost. With a reason it names the definition that may list it; the oldest events do not."""
 
     reason: str | None
+    pipeline: str | None = None
+    definition: int | None = None
 
 
-class DealDisqualified(msgspec.Struct, frozen=True):
-    """A deal turned out not to be one."""
+class DealDisqualified(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A deal turned out not to be one. It names a definition where a loss does."""
 
     reason: str | None
+    pipeline: str | None = None
+    definition: int | None = None
 
 
 class DealReopened(msgspec.Struct, frozen=True):
@@ -125,15 +134,15 @@ class EventRetracted(msgspec.Struct, frozen=True):
     reason: str | None
 
 
-class PipelineDefined(Allowed, frozen=True, omit_defaults=True):
-    """A pipeline got its first definition. What it does not limit is not written."""
+class PipelineDefined(Terms, frozen=True, omit_defaults=True):
+    """A pipeline got its first definition."""
 
     name: str
     stages: tuple[Stage, ...]
 
 
-class PipelineRedefined(Allowed, frozen=True, omit_defaults=True):
-    """A pipeline got its next definition. What it does not limit is not written."""
+class PipelineRedefined(Terms, frozen=True, omit_defaults=True):
+    """A pipeline got its next definition."""
 
     stages: tuple[Stage, ...]
     moves: Mapping[str, Move]

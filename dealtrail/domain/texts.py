@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NoReturn, TypeGuard
 
 import msgspec
@@ -157,3 +157,17 @@ def _found(given: object, path: str) -> object:
         except (KeyError, IndexError, TypeError, ValueError):
             return given
     return given
+
+
+def without_nulls(given: object) -> object:
+    """Stages, their actions and the like without fields that are null: an optional one is absent then."""
+    if isinstance(given, Mapping):
+        return {name: without_nulls(value) for name, value in given.items() if value is not None}
+    return [without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
+
+
+def unique(keys: Sequence[str], where: str) -> None:
+    """Refuse a key that stands twice. Errors: duplicate_key."""
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            raise error("duplicate_key", where, given=key)

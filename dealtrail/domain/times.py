@@ -93,6 +93,14 @@ def parse_date(given: object, field: str) -> date:
     raise error("invalid_time", field, given=given)
 
 
+def day_of(at: Instant, tz: str) -> date:
+    """The day of a moment in a time zone. Errors: invalid_tz."""
+    try:
+        return moment(at).astimezone(zone(tz)).date()
+    except OverflowError:
+        return date.min  # in the west the first day of all has not begun
+
+
 def zone(name: str) -> ZoneInfo:
     """The time zone of a name. Errors: invalid_tz."""
     if not isinstance(name, str) or len(name) > 255:

@@ -80,12 +80,8 @@ def _definition(trail: Trail, mapping: Mapping) -> dict[str, Any] | None:
         return None
     if pipeline.stages is None:
         raise error("unknown_pipeline", "pipeline", pipeline=pipeline.key, nearest=nearest(pipeline.key, known))
-    return {
-        "action": "define_pipeline",
-        "pipeline": pipeline.key,
-        "name": pipeline.name,
-        "stages": pipeline.stages,
-    }
+    given = msgspec.structs.asdict(pipeline)
+    return {"action": "define_pipeline", "pipeline": given.pop("key"), **given}
 
 
 class _Import:

@@ -14,6 +14,7 @@ from msgspec import Meta
 from dealtrail.domain.definitions import parse_stages
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import CURRENCIES
+from dealtrail.domain.terms import parse_terms
 from dealtrail.domain.texts import Key, Word, shaped
 from dealtrail.domain.times import zone
 
@@ -27,6 +28,11 @@ class PipelineTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key: Key
     name: Word | None = None
     stages: Any = None
+    entry: Any = None
+    back: Any = None
+    skip: Any = None
+    reasons: Any = None
+    assignment: Any = None
 
 
 class Columns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,7 +112,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The mapping of a TOML text, checked as a whole.
 
         Errors: invalid_mapping, missing_field, unknown_field, invalid_field, invalid_key, invalid_tz,
-        unknown_currency, and those of a definition's stages.
+        unknown_currency, and those of a definition.
         """
         try:
             plain = tomllib.loads(text, parse_float=Decimal)
@@ -141,6 +147,7 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             seen[activity] = effect
         if self.pipeline.stages is not None:
             self.check_stages({stage.key for stage in parse_stages(self.pipeline.stages)})
+            parse_terms(self.pipeline)
 
     def check_stages(self, known: set[str]) -> None:
         """Refuse a stage that the pipeline does not have. Errors: invalid_field."""

@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventsourcing.sqlite import SQLiteCursor
+from msgspec import UNSET, UnsetType
 
-from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import instant
 from dealtrail.projections.conformance import ConformanceReport
@@ -21,6 +23,9 @@ from dealtrail.store.log import Log
 
 Report = PipelineReport | FunnelReport | ConformanceReport
 
+# Each of them by the name that its question gives it.
+_KINDS: dict[str, Any] = {"pipeline": PipelineReport, "funnel": FunnelReport, "conformance": ConformanceReport}
+
 
 def deals_behind(
     log: Log,
@@ -31,6 +36,7 @@ def deals_behind(
     group: Mapping[str, Scalar | None] | None,
     currency: str | None,
     path: Sequence[str | None] | None,
+    reason: str | UnsetType | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
     question = report.question
@@ -41,6 +47,8 @@ def deals_behind(
         raise error("invalid_field", "group", why=f"give a value for each of: {', '.join(names) or 'none'}")
     if path is not None and not isinstance(report, ConformanceReport):
         raise error("invalid_field", "path", why="only a report about conformance has paths")
+    if reason is not UNSET and not (isinstance(report, FunnelReport) and field in REASONED):
+        raise error("invalid_field", "reason", why='it goes with a funnel and its field "lost" or "disqualified"')
     wanted = {} if group is None else {name: group[name] for name in names}
 
     def is_of(found: Facts) -> bool:
@@ -64,7 +72,7 @@ def deals_behind(
         else:
             for journey in _journeys(c, lens, at, asked, question):
                 if is_of(journey.facts) and _counts(journey, index, field):
-                    numbers.update(journey.deals)
+                    numbers.update(journey.deals if reason is UNSET else journey.deals_for(reason))
         return views(c, log, at, known, numbers)
 
 
@@ -75,13 +83,15 @@ def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Map
 
 
 def report_of(given: object) -> Report:
-    """A report, also one as its JSON says it. Errors: those of its shape."""
+    """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
     if isinstance(given, Report):
         return given
-    kind: Any = PipelineReport
-    if isinstance(given, Mapping) and "cohort" in given:
-        kind = ConformanceReport if "variants" in given else FunnelReport
-    return shaped(given, kind, "report")  # type: ignore[no-any-return]
+    question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
+    name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
+    if not isinstance(name, str) or name not in _KINDS:
+        why = f"give a report of {', '.join(_KINDS)}; one of {name} names its deals itself"
+        raise error("invalid_field", "report", why=why)
+    return shaped(given, _KINDS[name], "report")  # type: ignore[no-any-return]
 
 
 def _counts(journey: Journey, index: int | None, field: str | None) -> bool:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from dealtrail.domain.errors import InvalidInput, Refused
 from dealtrail.domain.events import ActionCompleted, ActivityLogged, Entry, EventRetracted, ExpectedCloseChanged
@@ -223,7 +224,7 @@ def _is_figure(one: Difference) -> bool:
 
 def _explaining(log: Log, model: ReadModel, reports: list[Report], upto: int) -> Iterator[LaterEvent]:
     """The events recorded after the first report that bear on one: of the deals behind it, and of its definitions."""
-    behind = [deals_behind(log, model, report, None, None, None, None, None) for report in reports]
+    behind = [deals_behind(log, model, report, None, None, None, None, None, UNSET) for report in reports]
     streams = {f"deal:{deal.deal}" for deals in behind for deal in deals}
     first = reports[0]
     pipeline, as_of = f"pipeline:{first.pipeline}", instant(first.as_of)

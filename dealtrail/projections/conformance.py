@@ -11,7 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from dealtrail.domain.allowed import KINDS, Kind
-from dealtrail.domain.definitions import Definition, Scalar
+from dealtrail.domain.conditions import Scalar
+from dealtrail.domain.definitions import Definition
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import Instant, days, moment, quantile, share
 from dealtrail.projections.funnel_report import AskedOfCohort, Cohort

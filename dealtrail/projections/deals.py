@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Pipeline, Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays

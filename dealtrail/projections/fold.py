@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from dealtrail.domain.conditions import Basis
 from dealtrail.domain.deal import Placed, State, evolve, timeline
-from dealtrail.domain.definitions import Basis
 from dealtrail.domain.events import (
     DealDisqualified,
     DealLost,
@@ -26,6 +26,7 @@ from dealtrail.domain.events import (
     Entry,
     EventRetracted,
 )
+from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.times import Instant
 
 FOREVER = 2**62  # later than any moment, and beyond any position
@@ -56,7 +57,8 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, cache_hash=True, gc=Fal
 class Path(msgspec.Struct, gc=False):
     """The marks of a deal in their order: when each occurred, at which position it became known.
 
-    `bases` holds, for each visit, the deal just after it began. The path is known on `[known_from, known_to)`.
+    `bases` holds, for each visit, the deal just after it began, and `reasons` why, for each loss and disqualification.
+    The path is known on `[known_from, known_to)`.
     """
 
     known_from: int
@@ -66,6 +68,7 @@ class Path(msgspec.Struct, gc=False):
     ats: list[Instant] = []
     knowns: list[int] = []
     bases: list[Basis] = []
+    reasons: list[str | None] = []
 
     def length(self, as_of: Instant, position: int) -> int:
         """How many marks had occurred by one moment and were known at a position."""
@@ -80,6 +83,8 @@ class Path(msgspec.Struct, gc=False):
             self.knowns.append(position)
             if mark.stage:
                 self.bases.append(state.visit.basis)
+            elif mark.kind in REASONED:
+                self.reasons.append(state.reason)
 
 
 class PersonalPoint(NamedTuple):
@@ -152,7 +157,7 @@ class Folding:
         self.last = (at, place.root)
         if before is None:
             self.open = Period(at, FOREVER, position, position, FOREVER, state)
-            self.path = Path(position, FOREVER, at, [], [], [], [])
+            self.path = Path(position, FOREVER, at, [], [], [], [], [])
         elif before.from_at == at and before.known_from == position:
             before.state = state  # nobody could ask between two events of one step and one moment
         elif not _same(state, before.state):
@@ -211,11 +216,11 @@ class Folding:
         self.ended = [period for period in self.ended if period is not self.open]
 
     def _correct_path(self, position: int, placed: list[Placed], states: list[State]) -> None:
-        path = Path(position, FOREVER, states[-1].opened_at, [], [], [], [])
+        path = Path(position, FOREVER, states[-1].opened_at, [], [], [], [], [])
         for place, state in zip(placed, states, strict=True):
             path.add(position, place, state)
         before = self.path
-        same_ways = before.marks == path.marks and before.ats == path.ats
+        same_ways = before.marks == path.marks and before.ats == path.ats and before.reasons == path.reasons
         if not same_ways or _encode(before.bases) != _encode(path.bases):
             if before.marks:
                 before.known_to = position
@@ -256,8 +261,10 @@ def _mark(place: Placed, state: State) -> Mark | None:
     kind = _ENDS.get(type(event))
     if kind is None:
         return None
-    # A win tells under which version it was recorded.
-    return Mark(kind, visit.pipeline, event.definition if isinstance(event, DealWon) else 0, "")
+    # A win tells under which version it was recorded, and so does a reason. Where it is not stored, that is the version
+    # of the visit: the event is older than all lists of reasons, and no version between could have renamed any.
+    under = event.definition or visit.definition if isinstance(event, DealWon | DealLost | DealDisqualified) else 0
+    return Mark(kind, visit.pipeline, under, "")
 
 
 def _personal(place: Placed) -> list[PersonalPoint]:

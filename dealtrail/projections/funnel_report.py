@@ -1,5 +1,6 @@
 """The funnel report: of a cohort, how many deals went through each stage, how fast, and where they dropped out."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from fractions import Fraction
@@ -8,15 +9,30 @@ from typing import Any
 
 import msgspec
 
-from dealtrail.domain.definitions import Scalar
+from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error
 from dealtrail.domain.periods import parse_period
+from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.times import DAY, Instant, days, moment, quantile, share, zone
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
 from dealtrail.projections.question import Asked, Lens, When, grouped, known_pipeline, lens_of, plain_number
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
+
+
+class ReasonCount(msgspec.Struct, frozen=True):
+    """How many deals have a reason; None for those without one."""
+
+    reason: str | None
+    deals: int
+
+
+class ReasonCounts(msgspec.Struct, frozen=True):
+    """The lost and the disqualified deals by reason: the most first, equal ones by their text, None last."""
+
+    lost: list[ReasonCount]
+    disqualified: list[ReasonCount]
 
 
 class FunnelStage(msgspec.Struct, frozen=True):
@@ -38,6 +54,7 @@ class FunnelStage(msgspec.Struct, frozen=True):
     conversion_to_next: float | None
     median_days_to_pass: float | None
     p90_days_to_pass: float | None
+    reasons: ReasonCounts
 
 
 class FunnelTotal(msgspec.Struct, frozen=True):
@@ -51,6 +68,7 @@ class FunnelTotal(msgspec.Struct, frozen=True):
     transferred: int
     win_rate: float | None
     close_rate: float | None
+    reasons: ReasonCounts
 
 
 class FunnelGroup(msgspec.Struct, frozen=True):
@@ -189,6 +207,7 @@ def _stages(cohort: list[Journey], lens: Lens) -> list[FunnelStage]:
                 conversion_to_next=share(count["passed"], count["reached"]),
                 median_days_to_pass=None if median is None else days(median),
                 p90_days_to_pass=None if p90 is None else days(p90),
+                reasons=_reasons([journey for journey in cohort if journey.furthest == index]),
             )
         )
     return rows
@@ -206,7 +225,18 @@ def _total(cohort: list[Journey]) -> FunnelTotal:
         transferred=count["transferred"],
         win_rate=share(count["won"], count["cohort"]),
         close_rate=share(count["won"], closed),
+        reasons=_reasons(cohort),
     )
+
+
+def _reasons(cohort: list[Journey]) -> ReasonCounts:
+    return ReasonCounts(*(_by_reason([j for j in cohort if j.status == outcome]) for outcome in REASONED))
+
+
+def _by_reason(ended: list[Journey]) -> list[ReasonCount]:
+    counts = Counter(chain.from_iterable(journey.reasons for journey in ended))
+    order = sorted(counts, key=lambda reason: (-counts[reason], reason is None, reason or ""))
+    return [ReasonCount(reason, counts[reason]) for reason in order]
 
 
 def window(within: object) -> Instant | None:

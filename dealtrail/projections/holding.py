@@ -176,7 +176,7 @@ def _held(c: SQLiteCursor, at: When, chosen: list[int], select: str) -> list[tup
 
 def paths(c: SQLiteCursor, at: When, numbers: Iterable[int]) -> dict[int, Path]:
     """The paths of deals as known at K, cut off after (T, K)."""
-    columns = "opened_into, opened_at, path_from, last_known, shape, ats, knowns, bases, marks"
+    columns = "opened_into, opened_at, path_from, last_known, shape, ats, knowns, bases, reasons, marks"
     c.execute(
         f"SELECT number, {columns} FROM json_each(:numbers) AS given JOIN deal ON deal.number = given.value"
         " JOIN shape ON shape.id = deal.shape WHERE path_from <= :position UNION ALL"

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Basis, Scalar
+from dealtrail.domain.conditions import Basis, Scalar
+from dealtrail.domain.reasons import REASONED, read_reason
 from dealtrail.domain.times import Instant
 from dealtrail.projections.fold import Mark
 from dealtrail.projections.question import Facts, Lens, When, columns_of, fits
-from dealtrail.projections.rows import bases_of, integers_of, marks_of
+from dealtrail.projections.rows import bases_of, integers_of, marks_of, reasons_of
 
 
 class Journey(msgspec.Struct, frozen=True):
@@ -22,7 +23,8 @@ class Journey(msgspec.Struct, frozen=True):
     beyond the marks of their path between which that lies: first entering it, first being beyond it afterwards.
     `marks` are those that count, `read` is each by its place: that of its stage, the one beyond the last stage for a
     win, None for another end and for another pipeline. `ats` says for each deal when its marks occurred, later ones
-    too; `deals` are their numbers.
+    too; `deals` are their numbers, `reasons` why they were lost or disqualified, in the words of that version, where
+    they are that.
     """
 
     facts: Facts
@@ -34,6 +36,7 @@ class Journey(msgspec.Struct, frozen=True):
     read: tuple[int | None, ...]
     ats: list[list[Instant]]
     deals: list[int]
+    reasons: list[str | None]
 
     def reached(self, index: int) -> bool:
         """Whether they came to a stage or beyond; a deal that is won has passed every stage."""
@@ -47,6 +50,10 @@ class Journey(msgspec.Struct, frozen=True):
         """Whether a stage is the furthest, with that status."""
         return self.status == status and self.furthest == index
 
+    def deals_for(self, reason: str | None) -> list[int]:
+        """The deals that were lost or disqualified for that reason; None: for none that was told."""
+        return [deal for deal, given in zip(self.deals, self.reasons, strict=True) if given == reason]
+
     def spans(self, index: int) -> list[Instant]:
         """How long each deal took to pass a stage."""
         if index not in self.passes:
@@ -55,7 +62,7 @@ class Journey(msgspec.Struct, frozen=True):
         return [ats[beyond] - ats[entered] for ats in self.ats]
 
 
-_COLUMNS = "opened_at, last_known, shape, ats, knowns, bases"
+_COLUMNS = "opened_at, last_known, shape, ats, knowns, bases, reasons"
 _COHORT = (
     " WHERE opened_into = :pipeline AND opened_at >= :from AND opened_at < :until AND opened_at <= :as_of"
     " AND path_from <= :position"
@@ -85,7 +92,7 @@ def journeys(
     ways = {number: _Way(marks_of(marks), lens) for number, marks in c.fetchall()}
     fields = tuple(columns_of(where, group_by))
     found: dict[Any, Journey] = {}
-    for number, opened_at, last_known, shape, ats_text, knowns, bases_text in rows:
+    for number, opened_at, last_known, shape, ats_text, knowns, bases_text, reasons_text in rows:
         ats = integers_of(ats_text)
         until = at.as_of - opened_at
         length = len(ats) if ats[-1] <= until else bisect_right(ats, until)
@@ -105,6 +112,8 @@ def journeys(
             journey = found[key] = way.journey(length, read, facts)
         journey.ats.append(ats)
         journey.deals.append(number)
+        if journey.status in REASONED:
+            journey.reasons.append(way.reason(length, reasons_text))
     return [journey for journey in found.values() if fits(where, journey.facts)]
 
 
@@ -141,6 +150,7 @@ class _Way:
             for move in definition.moves.values()
         )
         self._read: dict[int, tuple[int | None, ...]] = {}
+        self._reasons: dict[tuple[int, str], str | None] = {}
 
     def read(self, length: int, bases: list[Basis]) -> tuple[int | None, ...]:
         """For each of the first marks the stage by its place, beyond the last one for a win; None outside of both."""
@@ -149,6 +159,18 @@ class _Way:
         if length not in self._read:
             self._read[length] = tuple(self._places(length, repeat(_NO_BASIS)))
         return self._read[length]
+
+    def reason(self, length: int, reasons: str) -> str | None:
+        """The reason of the end that is the last of the first marks; `reasons` are those of the whole path."""
+        key = (length, reasons)
+        if key not in self._reasons:
+            ended = sum(mark.kind in REASONED for mark in self._marks[:length])
+            last, given = self._marks[length - 1], reasons_of(reasons)[ended - 1]
+            if given is not None:
+                definitions = self._lens.pipeline.definitions
+                given = read_reason(definitions, last.kind, given, last.definition, self._lens.under.version)
+            self._reasons[key] = given
+        return self._reasons[key]
 
     def _places(self, length: int, bases: Iterator[Basis]) -> Iterator[int | None]:
         key, beyond_all = self._lens.pipeline.key, len(self._lens.under.stages)
@@ -173,7 +195,7 @@ class _Way:
         last = marks[-1]
         visit = next(mark for mark in reversed(marks) if mark.stage)
         status = "transferred" if visit.pipeline != self._lens.pipeline.key else "open" if last.stage else last.kind
-        return Journey(facts, status, max(entered), frozenset(entered), passes, marks, read, [], [])
+        return Journey(facts, status, max(entered), frozenset(entered), passes, marks, read, [], [], [])
 
 
 _NO_BASIS = Basis(None, None, None, {})

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.definitions import Scalar, Stage
+from dealtrail.domain.conditions import Scalar
+from dealtrail.domain.definitions import Stage
 from dealtrail.domain.money import of_millionths, rounded, times, total
 from dealtrail.domain.times import Instant, days, quantile
 from dealtrail.projections.holding import Tally, cells, tallies

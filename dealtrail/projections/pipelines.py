@@ -5,12 +5,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from dealtrail.domain.definitions import Pipeline
+from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.times import moment
 from dealtrail.projections.question import When
 
 
-class DefinitionView(msgspec.Struct, frozen=True):
+class DefinitionView(msgspec.Struct, frozen=True, kw_only=True):
     """A version of a pipeline's definition; `in_force` at T as known at K."""
 
     pipeline: str
@@ -20,9 +20,12 @@ class DefinitionView(msgspec.Struct, frozen=True):
     recorded_at: datetime
     stages: list[Any]
     moves: dict[str, Any]
-    entry: list[str] | Literal["any"]
-    back: list[str] | Literal["any"]
-    skip: list[str] | Literal["any"]
+    entry: list[str] | Literal["any"] = "any"
+    back: list[str] | Literal["any"] = "any"
+    skip: list[str] | Literal["any"] = "any"
+    reasons: dict[str, list[str]] = {}
+    reason_moves: dict[str, dict[str, str]] = {}
+    assignment: dict[str, Any] | None = None
     in_force: bool
 
 
@@ -37,6 +40,6 @@ def definition_view(known: Pipeline, version: int, at: When) -> DefinitionView:
         recorded_at=moment(definition.recorded_at),
         stages=msgspec.to_builtins(definition.stages),
         moves=msgspec.to_builtins(definition.moves),
-        **{kind: "any" if keys is None else list(keys) for kind, keys in definition.limits.items()},
+        **msgspec.json.decode(msgspec.json.encode(definition.said)),
         in_force=version == known.in_force(at.as_of).version,
     )

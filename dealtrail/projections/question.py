@@ -7,27 +7,18 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.allowed import Allowed, parse_allowed
-from dealtrail.domain.definitions import (
-    Attributes,
-    Basis,
-    Definition,
-    Move,
-    Pipeline,
-    Scalar,
-    Stage,
-    kind,
-    parse_moves,
-    parse_stages,
-)
+from dealtrail.domain.conditions import Attributes, Basis, Move, Scalar, kind, parse_moves
+from dealtrail.domain.definitions import Definition, Stage, parse_stages
 from dealtrail.domain.errors import error, nearest
+from dealtrail.domain.pipelines import Pipeline
+from dealtrail.domain.terms import Terms, parse_terms
 from dealtrail.domain.texts import is_text
 from dealtrail.domain.times import Instant, parse_moment, zone
 from dealtrail.store.log import Log
 
 _STAGES = msgspec.json.Decoder(tuple[Stage, ...])
 _MOVES = msgspec.json.Decoder(dict[str, Move])
-_ALLOWED = msgspec.json.Decoder(Allowed)
+_TERMS = msgspec.json.Decoder(Terms)
 
 # What filters and groups may name, beside attributes.NAME.
 FIELDS = ("owner", "source", "currency")
@@ -41,6 +32,9 @@ class Draft(msgspec.Struct, frozen=True, omit_defaults=True):
     entry: Any = None
     back: Any = None
     skip: Any = None
+    reasons: Any = None
+    reason_moves: Any = None
+    assignment: Any = None
 
 
 class When(msgspec.Struct, frozen=True):
@@ -120,15 +114,15 @@ def when(log: Log, as_of: object, known_at: object, tz: str) -> When:
 def known_pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
     """Every pipeline as known at a log position, by key."""
     c.execute(
-        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves, allowed FROM definition"
+        "SELECT pipeline, version, position, recorded_at, occurred_at, name, stages, moves, terms FROM definition"
         " WHERE position <= ? ORDER BY pipeline, version",
         (position,),
     )
     found: dict[str, Pipeline] = {}
-    for key, version, at_position, recorded_at, occurred_at, name, stages, moves, allowed in c.fetchall():
+    for key, version, at_position, recorded_at, occurred_at, name, stages, moves, terms in c.fetchall():
         definition = Definition(
             *(version, occurred_at, recorded_at, at_position, _STAGES.decode(stages), _MOVES.decode(moves)),
-            **_ALLOWED.decode(allowed).limits,
+            **_TERMS.decode(terms).said,
         )
         before = found[key].definitions if key in found else ()
         found[key] = Pipeline(key, name, (*before, definition))
@@ -152,14 +146,11 @@ def lens_of(known: Pipeline, given: object, at: When) -> Lens:
     if isinstance(given, Mapping):
         given = as_draft(given)
     if isinstance(given, Draft):
-        follows = known.followed_by(
-            parse_stages(_plain(given.stages, "definition.stages")),
-            parse_moves(_plain(given.moves, "definition.moves")),
-            at.as_of,
-            at.position,
-            at.known_at,
-            parse_allowed(given),
-        )
+        plain = {name: _plain(getattr(given, name), f"definition.{name}") for name in Draft.__struct_fields__}
+        stages, moves = parse_stages(plain["stages"]), parse_moves(plain["moves"])
+        terms = parse_terms(Draft(**plain))
+        coordinates = (known.latest.version + 1, at.as_of, at.known_at, at.position)
+        follows = known.followed_by(Definition(*coordinates, stages, moves, **terms.said)).checked()
         return Lens(follows, follows.latest, True)
     if given == "as_of":
         return Lens(known, in_force, False)
@@ -184,9 +175,9 @@ def as_draft(given: Mapping[str, Any]) -> Draft:
 
 
 def _plain(given: object, field: str) -> Any:
-    """Stages or moves as maps and lists, also where they were given as typed stages and rules."""
+    """Stages, moves or terms as maps and lists, also where they were given as typed stages and rules."""
     try:
-        return msgspec.to_builtins(given)
+        return msgspec.to_builtins(given, order="deterministic")
     except (TypeError, ValueError, OverflowError, RecursionError) as trouble:
         raise error("invalid_field", field, why=str(trouble)) from None
 
@@ -194,7 +185,7 @@ def _plain(given: object, field: str) -> Any:
 def understood(given: object, lens: Lens) -> object:
     """A `definition` argument as the question repeats it: of a draft, the stages and moves as they are read."""
     if lens.draft:
-        draft = Draft(lens.under.stages, lens.under.moves, **lens.under.limits)
+        draft = Draft(lens.under.stages, lens.under.moves, **lens.under.said)
         return msgspec.json.decode(msgspec.json.encode(draft, order="deterministic"))
     return given
 

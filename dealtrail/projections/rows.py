@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from dealtrail.domain.conditions import Attributes, Basis, Scalar
 from dealtrail.domain.deal import State, Visit
-from dealtrail.domain.definitions import Attributes, Basis, Scalar
 from dealtrail.domain.money import Money, millionths
 from dealtrail.domain.times import Instant
 from dealtrail.projections.fold import FOREVER, Folding, Mark, Path, Period
@@ -27,6 +27,7 @@ _ATTRIBUTES = msgspec.json.Decoder(dict[str, Scalar])
 _INTEGERS = msgspec.json.Decoder(list[int])
 _MARKS = msgspec.json.Decoder(tuple[Mark, ...])
 _BASES = msgspec.json.Decoder(list[tuple[str | None, str | None, str | None, str | None, dict[str, Scalar]] | None])
+_REASONS = msgspec.json.Decoder(list[str | None])
 _STRINGS = msgspec.json.Decoder(list[str])
 
 
@@ -131,7 +132,7 @@ def state_of(columns: Sequence[Any], cell: Cell, begun: Any, basis: Basis) -> St
 
 
 def path_columns(path: Path, shape: int) -> tuple[Any, ...]:
-    """The columns of a path: opened_into, opened_at, path_from, last_known, shape, ats, knowns, bases.
+    """The columns of a path: opened_into, opened_at, path_from, last_known, shape, ats, knowns, bases, reasons.
 
     Times are counted from the opening; a visit's basis is null where it is that of the visit before.
     """
@@ -149,12 +150,13 @@ def path_columns(path: Path, shape: int) -> tuple[Any, ...]:
         _encode([at - path.opened_at for at in path.ats]).decode(),
         _encode(path.knowns).decode(),
         _encode(bases).decode(),
+        _encode(path.reasons).decode() if path.reasons else "[]",
     )
 
 
 def path_of(columns: Sequence[Any], marks: tuple[Mark, ...]) -> Path:
     """A path from its columns, in the order of `path_columns`."""
-    _, opened_at, known_from, _, _, ats, knowns, bases = columns
+    _, opened_at, known_from, _, _, ats, knowns, bases, reasons = columns
     return Path(
         known_from=known_from,
         opened_at=opened_at,
@@ -162,6 +164,7 @@ def path_of(columns: Sequence[Any], marks: tuple[Mark, ...]) -> Path:
         ats=[opened_at + at for at in integers_of(ats)],
         knowns=integers_of(knowns),
         bases=bases_of(bases),
+        reasons=reasons_of(reasons),
     )
 
 
@@ -191,6 +194,7 @@ def marks_of(text: str) -> tuple[Mark, ...]:
 
 
 integers_of = _INTEGERS.decode
+reasons_of = _REASONS.decode
 
 
 def bases_of(text: str) -> list[Basis]:

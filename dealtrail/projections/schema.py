@@ -30,7 +30,7 @@ STATE = (
     "merged_into",
     "subject",
 )
-PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "knowns", "bases")
+PATH = ("opened_into", "opened_at", "path_from", "last_known", "shape", "ats", "knowns", "bases", "reasons")
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cell": ("id", "pipeline", "status", "definition", "stage", "currency"),
@@ -47,14 +47,14 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "past_path": ("deal", "path_to", *PATH),
     "personal": ("deal", "at", "root", "title", "personal", "known_from", "known_to"),
     "definition": (
-        *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "allowed"),
+        *("pipeline", "version", "position", "recorded_at", "occurred_at", "name", "stages", "moves", "terms"),
     ),
     "checkpoint": ("name", "value"),
 }
 _TEXTS = {
     *("pipeline", "status", "stage", "currency", "marks", "amount", "owner", "source", "attributes", "expected_close"),
     *("completed", "reason", "merged_into", "subject", "opened_into", "ats", "knowns", "bases", "title", "personal"),
-    *("name", "stages", "moves", "allowed", "value"),
+    *("reasons", "name", "stages", "moves", "terms", "value"),
 }
 _KEYS: dict[str, str | tuple[str, ...]] = {
     "cell": "id",
@@ -66,7 +66,8 @@ _KEYS: dict[str, str | tuple[str, ...]] = {
 
 # What tells whether a read model was made by the very code that reads it: the fold, and what it folds with.
 _MADE_BY = (
-    ("dealtrail.domain", ("deal.py", "events.py", "definitions.py", "allowed.py", "money.py")),
+    ("dealtrail.domain", ("deal.py", "events.py", "money.py", "pipelines.py", "definitions.py", "conditions.py")),
+    ("dealtrail.domain", ("terms.py", "allowed.py", "reasons.py", "assignment.py")),
     ("dealtrail.projections", ("fold.py", "rows.py", "schema.py", "writing.py")),
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dealtrail.domain.texts import Word, shaped
-from dealtrail.domain.times import Instant, days, moment, zone
+from dealtrail.domain.times import Instant, day_of, days, moment
 from dealtrail.projections.deals import ids_of
 from dealtrail.projections.holding import One, cells, each
 from dealtrail.projections.provenance import heading
@@ -87,17 +87,9 @@ def next_actions(log: Log, model: ReadModel, key: str, at: When, owner: str | No
         ids = ids_of(c, [one.number for one in found])
     # Who has waited longest comes first; every list keeps this order where nothing else comes before it.
     ordered = sorted(((one.stay.since, ids[one.number], one) for one in found), key=lambda row: row[:2])
-    made = figures([(deal, one) for _, deal, one in ordered], lens, at.as_of, _day(at.as_of, tz))
+    made = figures([(deal, one) for _, deal, one in ordered], lens, at.as_of, day_of(at.as_of, tz))
     asked = {"definition": "as_of", "owner": owner, "tz": tz}
     return NextActions(**heading(log, "next_actions", at, lens, asked, made))
-
-
-def _day(at: Instant, tz: str) -> date:
-    """The day of a moment in a time zone."""
-    try:
-        return moment(at).astimezone(zone(tz)).date()
-    except OverflowError:
-        return date.min  # in the west the first day of all has not begun
 
 
 def figures(found: list[tuple[str, One]], lens: Lens, at: Instant, today: date) -> Figures:

@@ -6,9 +6,8 @@ from typing import Any
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
-from dealtrail.domain.decide import redefined
-from dealtrail.domain.definitions import Pipeline
 from dealtrail.domain.events import Entry
+from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.projections.fold import FOREVER, Folding, Mark, Path, PersonalPoint
 from dealtrail.projections.rows import (
     Cell,
@@ -29,7 +28,7 @@ _BATCH_ROWS = 50_000
 _MOVING = (
     *("last_at", "last_root", "from_at", "known_from"),
     *(name for name in STATE if name != "opened_at"),
-    *("last_known", "shape", "ats", "knowns", "bases"),
+    *("last_known", "shape", "ats", "knowns", "bases", "reasons"),
 )
 _GO_ON = f"UPDATE deal SET {', '.join(f'{name} = ?' for name in _MOVING)} WHERE number = ?"
 _MOVING_PLACES = [COLUMNS["deal"].index(name) for name in (*_MOVING, "number")]
@@ -211,7 +210,7 @@ def definition_rows(entries: Iterable[Entry]) -> list[tuple[Any, ...]]:
             pipeline.name,
             msgspec.json.encode(d.stages).decode(),
             msgspec.json.encode(d.moves).decode(),
-            msgspec.json.encode(d.limits).decode(),
+            msgspec.json.encode(d.said).decode(),
         )
         for d in pipeline.definitions
     ]

@@ -110,6 +110,16 @@ class Reading:
         )
         return self._stream(self._c.fetchall())
 
+    def deals_after(self, position: int) -> list[str]:
+        """The streams of the deals of which anything was recorded after a position, in their order."""
+        # The signs keep SQLite from walking through the index of all streams.
+        self._c.execute(
+            "SELECT DISTINCT originator_id FROM event WHERE position > ? AND +originator_id > 'deal:'"
+            " AND +originator_id < 'deal;' ORDER BY +originator_id",
+            (position,),
+        )
+        return [stream for (stream,) in self._c.fetchall()]
+
     def following(self, after: int, limit: int) -> list[Entry]:
         """The entries of the whole log after a position, in its order."""
         self._c.execute(

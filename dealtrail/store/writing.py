@@ -1,18 +1,20 @@
 """Writing the log: actions are decided on all that was recorded before them, and what follows is appended."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
 from uuid import uuid4
 
 from dealtrail.domain.actions import Action
 from dealtrail.domain.deal import Deal
-from dealtrail.domain.decide import Turn, decide, redefined
-from dealtrail.domain.definitions import Pipeline
+from dealtrail.domain.decide import decide
+from dealtrail.domain.distribution import Had
 from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.events import DealOpened, Entry, Personal, StoreEvent
+from dealtrail.domain.pipelines import Pipeline, redefined
 from dealtrail.domain.times import Instant
-from dealtrail.store import mapper
+from dealtrail.domain.turns import Turn
+from dealtrail.store import distribution, mapper
 from dealtrail.store.reading import Reading
 from dealtrail.store.recorder import LogEvent
 from dealtrail.store.sealing import Opening, Vault, plain_texts
@@ -101,6 +103,20 @@ class Writing:
             _ = self.pipelines
             entries = self._cache.pipeline_entries.get(stream, ())
         return next((entry for entry in entries if entry.id == id), None)
+
+    def had(self, pipeline: str, group: str, since: int) -> Mapping[str, Had]:
+        """What each owner had of a group before, in the log and in what was decided since."""
+        self._caught_up()
+        return distribution.had(self._reading, pipeline, group, since)
+
+    def open_deals(self, pipeline: str, owners: Iterable[str]) -> Mapping[str, int]:
+        """How many open deals each of these owners has in a pipeline, by the log and by what was decided since."""
+        self._caught_up()
+        return distribution.open_deals(self._reading, pipeline, owners)
+
+    def _caught_up(self) -> None:
+        self.flush()
+        distribution.catch_up(self._reading, self._head)
 
     def readable(self, entry: Entry) -> Personal | None:
         """The personal part of an entry of a deal; texts whose subject is forgotten stay sealed.

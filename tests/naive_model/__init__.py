@@ -10,6 +10,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 FOREVER = datetime.max.replace(tzinfo=UTC)  # as a known_at: everything recorded so far
@@ -63,6 +64,7 @@ NEEDS_OPEN = (
 LIMITS = ("entry", "back", "skip")
 PUTS_INTO_STAGE = ("open_deal", "move_deal", "reopen_deal", "transfer_deal")
 STORES_DEFINITION = (*PUTS_INTO_STAGE, "complete_action", "win_deal")
+REASONED = ("lost", "disqualified")  # the outcomes that may have a reason
 OUTCOMES = {"win_deal": "won", "lose_deal": "lost", "disqualify_deal": "disqualified", "merge_deal": "merged"}
 
 
@@ -338,6 +340,12 @@ def check_condition(condition):
     refuse_if((op == "in") != isinstance(condition["value"], list), "invalid_condition")
 
 
+def definition_of(action):
+    """The parts of a definition that an action or a draft gives; what it leaves out is empty or None."""
+    more = {name: action.get(name) or {} for name in ("moves", "reasons", "reason_moves")}
+    return {"stages": action["stages"], **more, **{name: action.get(name) for name in (*LIMITS, "assignment")}}
+
+
 def check_limits_shape(definition):
     """The shape of the lists of what is allowed: "any" (also when left out), or keys, each once."""
     for name in LIMITS:
@@ -380,6 +388,42 @@ def check_moves(before, after):
         refuse_if(set(targets) - set(keys_of(after)), "unknown_stage")
 
 
+def groups_of(assignment):
+    """The groups of an assignment by key; one that is itself a group has that one, called `all`."""
+    return assignment.get("groups", {"all": assignment})
+
+
+def check_assignment(assignment):
+    """The shape of an assignment: groups with owners who are not all paused, and rules that choose among them."""
+    if assignment is None:
+        return
+    groups = groups_of(assignment)
+    refuse_if(("groups" in assignment) != ("choose" in assignment), "invalid_assignment")
+    refuse_if("groups" in assignment and ("rule" in assignment or "owners" in assignment), "invalid_assignment")
+    for key, group in groups.items():
+        check_key(key)
+        refuse_if(group["rule"] not in ("round_robin", "least_open_deals"), "invalid_field")
+        names = [member["owner"] for member in group["owners"]]
+        refuse_if(len(set(names)) != len(names), "duplicate_key")
+        refuse_if(all(member.get("paused") for member in group["owners"]), "nobody_to_assign")
+    if "groups" in assignment:
+        choose = assignment["choose"]
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        unconditional = [rule.get("when") is None for rule in rules]
+        refuse_if(unconditional != [False] * (len(rules) - 1) + [True], "invalid_assignment")
+        for rule in rules[:-1]:
+            check_condition(rule["when"])
+        refuse_if(any(rule["to"] not in groups for rule in rules), "unknown_group")
+
+
+def settled(group):
+    """A group with its defaults filled in, so that two of one meaning are equal; None stays None."""
+    if group is None:
+        return None
+    members = [(one["owner"], one.get("weight") or 1, bool(one.get("paused"))) for one in group["owners"]]
+    return group["rule"], members
+
+
 def read_stage(definitions, stage, recorded_under, version, facts):
     """A stage recorded under one version, read under a later one by the moves of all versions between."""
     for definition in definitions[recorded_under:version]:  # definitions[n] is version n + 1
@@ -391,6 +435,58 @@ def read_stage(definitions, stage, recorded_under, version, facts):
 def chosen(rules, facts):
     """Where the first rule that holds leads."""
     return next(rule["to"] for rule in rules if rule.get("when") is None or holds(rule["when"], facts))
+
+
+# --- Reasons --------------------------------------------------------------------------------------------
+
+
+def check_reasons_shape(reasons, reason_moves):
+    """The shape of the lists of reasons, and of what becomes of old ones."""
+    for given in (reasons, reason_moves):
+        refuse_if(set(given) - set(REASONED), "unknown_field")
+    for listed in reasons.values():
+        refuse_if(not listed, "invalid_field")
+        refuse_if(len(set(listed)) != len(listed), "duplicate_key")
+
+
+def check_reason_moves(earlier, after):
+    """The rules for what becomes of reasons: every one that goes needs a move, and none leads from or to nowhere."""
+    for outcome in REASONED:
+        listed, moves = after["reasons"].get(outcome), after["reason_moves"].get(outcome, {})
+        before = earlier[-1]["reasons"].get(outcome)
+        if before is not None and listed is not None:
+            refuse_if(set(before) - set(listed) - set(moves), "missing_reason_move")
+        if all(outcome in definition["reasons"] for definition in earlier):
+            # Where every definition so far listed its reasons, no other can have been recorded.
+            refuse_if(set(moves) - set(before), "unknown_reason")
+        refuse_if(listed is not None and set(moves.values()) - set(listed), "unknown_reason")
+
+
+def read_reason(definitions, outcome, reason, recorded_under, version):
+    """A reason recorded under one version, read under a later one."""
+    for definition in definitions[recorded_under:version] if reason is not None else []:
+        reason = definition["reason_moves"].get(outcome, {}).get(reason, reason)
+    return reason
+
+
+def reason_counts(deals):
+    """For each outcome the deals by reason: the most first, equal ones in the order of their text, null last."""
+    counts = {}
+    for outcome in REASONED:
+        by_reason = {}
+        for deal in deals:
+            if deal["status"] == outcome:
+                by_reason.setdefault(deal["reason"], []).append(deal["id"])
+        order = sorted(by_reason, key=lambda reason: (-len(by_reason[reason]), reason is None, reason or ""))
+        counts[outcome] = [{"reason": reason, "deals": by_reason[reason]} for reason in order]
+    return counts
+
+
+def stores_definition(event):
+    """Whether an event names something of a definition; a loss or disqualification does so by its reason."""
+    if event["kind"] in ("lose_deal", "disqualify_deal"):
+        return "reason" in event["fields"]
+    return event["kind"] in STORES_DEFINITION
 
 
 # --- The fold -----------------------------------------------------------------------------------------
@@ -443,6 +539,8 @@ def after(state, event):
         state["wins"].append({"pipeline": event["pipeline"], "place": place(event)})
     if kind in OUTCOMES:
         state.update(status=OUTCOMES[kind], closed_at=event["occurred_at"])
+    if kind in ("lose_deal", "disqualify_deal"):
+        state["reason"], state["reason_under"] = fields.get("reason"), event["definition"]
     if kind in PUTS_INTO_STAGE:
         state.update(status="open", pipeline=event["pipeline"], completed=[])
         state["visits"].append(
@@ -522,6 +620,7 @@ def funnel_table(deals, definition):
     won = len(total["won"])
     total["win_rate"] = ratio(won, len(deals))
     total["close_rate"] = ratio(won, won + len(total["lost"]) + len(total["disqualified"]))
+    total["reasons"] = reason_counts(deals)
     return rows, total
 
 
@@ -545,7 +644,70 @@ def funnel_row(deals, index):
     row["conversion_to_next"] = ratio(len(row["passed"]), len(row["reached"]))
     row["median_days_to_pass"] = rounded(percentile(days, Fraction(1, 2)), 2)
     row["p90_days_to_pass"] = rounded(percentile(days, Fraction(9, 10)), 2)
+    row["reasons"] = reason_counts([deal for deal in deals if deal["furthest"] == index])
     return row
+
+
+def closing_tables(deals, definition):
+    """The months, stages and total of a closing report over these deals."""
+
+    def worth(some):
+        return {
+            "value": sums(some, lambda deal: 1),
+            "weighted_value": sums(
+                some, lambda deal: Fraction(str(stage_of(definition, deal["stage"])["probability"]))
+            ),
+        }
+
+    def month_of(deal):
+        return deal["expected_close"] and deal["expected_close"].isoformat()[:7]
+
+    months = [
+        {
+            "month": month,
+            "deals": len(some := [deal for deal in deals if month_of(deal) == month]),
+            **worth(some),
+            "overdue": sum(deal["days_over"] > 0 for deal in some),
+        }
+        for month in sorted({month_of(deal) for deal in deals}, key=rank)
+    ]
+    stages = [
+        {**slippage([deal for deal in deals if deal["stage"] == one["key"]]), "stage": one["key"], "name": one["name"]}
+        for one in definition["stages"]
+    ]
+    return {"months": months, "stages": stages, "total": {**slippage(deals), **worth(deals)}}
+
+
+def slippage(deals):
+    """How often and by how many days the dates of deals were moved to later or to earlier ones."""
+    moves = [move for deal in deals for move in deal["moves"]]
+    slips = [Fraction((deal["dates"][-1] - deal["dates"][0]).days) for deal in deals if deal["dates"]]
+    return {
+        "deals": len(deals),
+        "dated": len(slips),
+        "overdue": sum(deal["days_over"] > 0 for deal in deals),
+        "pushed": sum(any(move > 0 for move in deal["moves"]) for deal in deals),
+        "pushes": sum(move > 0 for move in moves),
+        "days_pushed": sum(move for move in moves if move > 0),
+        "pulled": sum(any(move < 0 for move in deal["moves"]) for deal in deals),
+        "pulls": sum(move < 0 for move in moves),
+        "days_pulled": -sum(move for move in moves if move < 0),
+        "median_days_slipped": rounded(percentile(slips, Fraction(1, 2)), 2),
+    }
+
+
+def closing_deal(deal):
+    """A deal as a closing report lists it."""
+    moved = slippage([deal])
+    return {
+        "deal": deal["id"],
+        "owner": deal["facts"]["owner"],
+        "stage": deal["stage"],
+        "expected_close": deal["expected_close"],
+        "days_over": deal["days_over"],
+        "first_expected_close": deal["dates"][0],
+        **{name: moved[name] for name in ("pushes", "days_pushed", "pulls", "days_pulled")},
+    }
 
 
 def days_to_pass(path, index):
@@ -625,6 +787,12 @@ def publish(report, group, rows, total):
                 cell = {"group": group, "stage": row.get("stage"), "field": field, "deals": found}
                 report.behind.append(cell)
                 row[field] = len(found)
+        for outcome, counts in row.get("reasons", {}).items():
+            for count in counts:
+                field = (outcome, count["reason"])
+                cell = {"group": group, "stage": row.get("stage"), "field": field, "deals": count["deals"]}
+                report.behind.append(cell)
+                count["deals"] = len(count["deals"])
     return {"stages": rows, "total": total}
 
 
@@ -688,6 +856,8 @@ class Model:
             check_stages(action["stages"])
             check_moves_shape(action.get("moves") or {})
             check_limits_shape(action)
+            check_reasons_shape(action.get("reasons") or {}, action.get("reason_moves") or {})
+            check_assignment(action.get("assignment"))
         else:
             # An opening without a deal id takes its idempotency key for one.
             scope = ("deal", action["deal"] if action.get("deal") is not None else action["id"])
@@ -711,6 +881,8 @@ class Model:
             fields = {name: action[name] for name in FIELDS[kind] if action.get(name) is not None}
             event = self._append(scope, kind, given_at or recorded_at, recorded_at, fields)
             self._judge_timeline(scope[1], event)
+            if kind == "open_deal" and "owner" not in fields:
+                self._distribute(event)
         return self._result(scope, action)
 
     def _seen(self, scope, action):
@@ -749,19 +921,21 @@ class Model:
             "fields": copy.deepcopy(fields),
             "pipeline": None,
             "definition": None,
+            "assigned": None,
         }
         self.events.append(event)
         return event
 
     def _define(self, scope, action, at, recorded_at):
         """Record a definition as a whole."""
-        fields = {"stages": action["stages"], "moves": action.get("moves") or {}}
-        fields.update({name: action.get(name) for name in LIMITS})
+        fields = definition_of(action)
         before = self._events_of(scope)
         if before:
             refuse_if(at < before[-1]["occurred_at"], "definition_before_previous")
             check_moves(before[-1]["fields"], fields)
         check_limits(fields)
+        if before:
+            check_reason_moves([event["fields"] for event in before], fields)
         self._append(scope, action["action"], at, recorded_at, fields)
 
     def _target(self, scope, version):
@@ -795,7 +969,77 @@ class Model:
         self._append(scope, "retract", recorded_at, recorded_at, {"version": old["version"]})
         at = given_at or old["occurred_at"]
         event = self._append(scope, old["kind"], at, recorded_at, fields, old["root"])
+        if "owner" not in action:
+            event["assigned"] = old["assigned"]  # an owner that nobody corrected is still the one who was given
         self._judge_timeline(scope[1], event)
+
+    # --- The distribution of leads -------------------------------------------------------------------
+
+    def _distribute(self, event):
+        """Give a deal that was just opened without owner the one whose turn it is, by the definition in force."""
+        definitions = self._definitions(event["pipeline"], FOREVER)
+        version = event["definition"]
+        assignment = definitions[version - 1]["assignment"]
+        if assignment is None:
+            return
+        key, condition = self._group_for(assignment, fold([event])["facts"])
+        group = groups_of(assignment)[key]
+        since = version
+        while since > 1:
+            before = definitions[since - 2]["assignment"]
+            if before is None or settled(groups_of(before).get(key)) != settled(group):
+                break
+            since -= 1
+        given = self._given(event["pipeline"], key)
+        counted = [one["fields"]["owner"] for one in given if one["assigned"]["since"] == since]
+        owner = self._whose_turn(event["pipeline"], group, counted, [one["fields"]["owner"] for one in given])
+        event["fields"]["owner"] = owner
+        event["assigned"] = {
+            "group": key,
+            "when": condition,
+            "rule": group["rule"],
+            "since": since,
+            "number": counted.count(owner) + 1,
+            "of": len(counted) + 1,
+        }
+
+    def _group_for(self, assignment, facts):
+        """The group that the first rule which holds leads to, and the condition of that rule."""
+        choose = assignment.get("choose", "all")
+        rules = [{"to": choose}] if isinstance(choose, str) else choose
+        return next((r["to"], r.get("when")) for r in rules if r.get("when") is None or holds(r["when"], facts))
+
+    def _given(self, pipeline, key):
+        """The openings that a group of a pipeline was given, in the order of the log, amended since or not."""
+        return [
+            event
+            for event in self.events
+            if event["assigned"] and event["root"] == event["position"]
+            if event["pipeline"] == pipeline and event["assigned"]["group"] == key
+        ]
+
+    def _whose_turn(self, pipeline, group, counted, ever):
+        """The owner of a group whose turn it is; `counted` and `ever` are owners of leads, the latest last."""
+        weights = {m["owner"]: m.get("weight") or 1 for m in group["owners"] if not m.get("paused")}
+        had = {owner: counted.count(owner) for owner in weights}
+        if group["rule"] == "least_open_deals":
+            states = [fold(self._timeline(deal, FOREVER)) for deal in self._deals()]
+            there = [s for s in states if s["status"] == "open" and s["pipeline"] == pipeline]
+            had = {owner: sum(s["facts"]["owner"] == owner for s in there) for owner in weights}
+            candidates = list(weights)
+        else:
+            total = sum(had.values()) + 1
+            candidates = [o for o in weights if Fraction(had[o]) < Fraction(total * weights[o], sum(weights.values()))]
+
+        def waited(owner):
+            return ever[::-1].index(owner) if owner in ever else len(ever)
+
+        # min() takes the first of equals, and `candidates` has the order of the list.
+        return min(candidates, key=lambda owner: (Fraction(had[owner] + 1, weights[owner]), -waited(owner)))
+
+    def assigned(self, deal):
+        """By which rule a deal got its owner when it was opened, as the newest event of its opening says; or None."""
+        return [event for event in self._events_of(("deal", deal)) if event["kind"] == "open_deal"][-1]["assigned"]
 
     # --- The rules on a timeline ---------------------------------------------------------------------
 
@@ -822,7 +1066,7 @@ class Model:
             self._settle_pipeline(state, event)
         if kind == "transfer_deal":
             refuse_if(event["pipeline"] == state["pipeline"], "same_pipeline")
-        elif kind in STORES_DEFINITION:
+        elif stores_definition(event):
             refuse_if(event["pipeline"] != state["pipeline"], "other_pipeline")
         if is_new:
             self._settle_stage(state, event)
@@ -837,15 +1081,18 @@ class Model:
         if event["kind"] in ("open_deal", "transfer_deal"):
             event["pipeline"] = event["fields"]["pipeline"]
             refuse_if(not self._definitions(event["pipeline"], FOREVER), "unknown_pipeline")
-        elif event["kind"] in STORES_DEFINITION:
+        elif stores_definition(event):
             event["pipeline"] = state["pipeline"]
 
     def _settle_stage(self, state, event):
         """The definition number that a new event stores, and the stage if it puts the deal into one."""
-        if event["kind"] not in STORES_DEFINITION:
+        if not stores_definition(event):
             return
         definitions = self._definitions(event["pipeline"], FOREVER)
         number = event["definition"] = self._in_force(event["pipeline"], event["occurred_at"], FOREVER)
+        if event["kind"] in ("lose_deal", "disqualify_deal"):
+            listed = definitions[number - 1]["reasons"].get(OUTCOMES[event["kind"]])
+            refuse_if(listed is not None and event["fields"]["reason"] not in listed, "unknown_reason")
         if event["kind"] not in PUTS_INTO_STAGE:
             return
         stages = keys_of(definitions[number - 1])
@@ -940,12 +1187,15 @@ class Model:
         refuse_if(not known, "unknown_pipeline")
         in_force = self._in_force(pipeline, as_of, known_at)
         if isinstance(definition, dict):
-            draft = {**definition, "moves": definition.get("moves") or {}}
+            draft = definition_of(definition)
             check_stages(draft["stages"])
             check_moves_shape(draft["moves"])
             check_limits_shape(draft)
+            check_reasons_shape(draft["reasons"], draft["reason_moves"])
+            check_assignment(draft["assignment"])
             check_moves(known[-1], draft)
             check_limits(draft)
+            check_reason_moves(known, draft)
             # A draft is read as if it were the next version.
             return [*known, draft], len(known) + 1, True
         if definition == "as_of":
@@ -1003,6 +1253,67 @@ class Model:
                 )
         report = self._heading(pipeline, as_of, known_at, version, draft)
         return fill(report, pipeline_table, deals, definitions[version - 1], group_by)
+
+    def closing_report(
+        self,
+        pipeline,
+        *,
+        clock,
+        as_of=None,
+        known_at=None,
+        definition="as_of",
+        group_by=(),
+        where=None,
+        tz="UTC",
+    ):
+        """When the open deals of a pipeline at (T, K) should close, and how often their dates were moved."""
+        now = self._now(clock)
+        as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
+        definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
+        today = as_of.astimezone(zone(tz)).date()
+        deals = []
+        for deal in self._deals():
+            state = self._state(deal, as_of, known_at)
+            if state is None or state["status"] != "open" or state["pipeline"] != pipeline:
+                continue
+            if matches(state["facts"], where):
+                dates = self._dates(deal, as_of, known_at)
+                expected = parsed(state["expected_close"])
+                deals.append(
+                    {
+                        "id": deal,
+                        "facts": state["facts"],
+                        "stage": visits_under(state, pipeline, definitions, version)[-1]["stage"],
+                        "expected_close": expected,
+                        "days_over": max(0, (today - (expected or today)).days),
+                        "dates": dates,
+                        "moves": [(after - before).days for before, after in pairwise(dates)],
+                    }
+                )
+        deals.sort(key=lambda deal: (-deal["days_over"], deal["id"]))
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(closing_tables(deals, definitions[version - 1]))
+        report["deals"] = [closing_deal(deal) for deal in deals if deal["days_over"] or deal["moves"]]
+        report["groups"] = [] if group_by else None
+        groups = []
+        for group in sorted((group_of(deal, group_by) for deal in deals), key=group_rank) if group_by else []:
+            if not groups or group_rank(groups[-1]) != group_rank(group):
+                groups.append(group)
+        for group in groups:
+            members = [deal for deal in deals if group_rank(group_of(deal, group_by)) == group_rank(group)]
+            report["groups"].append({"group": group, **closing_tables(members, definitions[version - 1])})
+        return report
+
+    def _dates(self, deal, as_of, known_at):
+        """The expected closes that a deal had by (T, K), each once in a row; of events at one moment the last shows."""
+        timeline = [event for event in self._timeline(deal, known_at) if event["occurred_at"] <= as_of]
+        dates = []
+        for number, event in enumerate(timeline, 1):
+            if number == len(timeline) or timeline[number]["occurred_at"] != event["occurred_at"]:
+                expected = parsed(fold(timeline[:number])["expected_close"])
+                if expected is not None and expected != (dates[-1] if dates else None):
+                    dates.append(expected)
+        return dates
 
     def funnel_report(
         self,
@@ -1152,7 +1463,7 @@ class Model:
     def deals_behind(self, report, stage, field, group=None):
         """The sorted ids of the deals behind a count of a report; with stage None, of a total."""
         cells = [cell for cell in report.behind if cell["stage"] == stage and cell["field"] == field]
-        refuse_if(not cells, "invalid_field")
+        refuse_if(not cells and not isinstance(field, tuple), "invalid_field")  # a reason may have no deal at all
         for cell in cells:
             if same_group(cell["group"], group):
                 return sorted(cell["deals"])
@@ -1211,4 +1522,7 @@ def funnel_deal(deal, state, pipeline, definitions, version):
     path = [(index, at[0]) for at, index in sorted(steps)]
     # Whatever became of it in another pipeline is no matter here; one that came back is judged here.
     status = state["status"] if state["pipeline"] == pipeline else "transferred"
-    return {"id": deal, "facts": state["opened_as"], "furthest": furthest, "path": path, "status": status}
+    found = {"id": deal, "facts": state["opened_as"], "furthest": furthest, "path": path, "status": status}
+    if status in REASONED:
+        found["reason"] = read_reason(definitions, status, state["reason"], state["reason_under"], version)
+    return found
