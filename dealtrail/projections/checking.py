@@ -115,7 +115,8 @@ def check_report(log: Log, model: ReadModel, report: Report) -> ReportCheck:
         return ReportCheck(False, report.position, findings, [], [], [])
     differences = list(_differences(report, again))
     if differences:
-        why = f"the log answers the question otherwise in {len(differences)} fields"
+        count = len(differences)
+        why = f"the log answers the question otherwise in {count} figure{'s' if count != 1 else ''}"
         findings.append(Finding("report", why, report.position))
     since, events = _since(log, model, again, question, as_of)
     return ReportCheck(not findings, report.position, findings, differences, since, events)
