@@ -4,9 +4,11 @@ import json
 from base64 import b64encode
 
 import pytest
+from click.testing import CliRunner
 from shop import PAST
 
 from dealtrail import KeyFile, Trail
+from dealtrail.cli.app import app
 
 MASTER_KEY = bytes(range(32))
 MASTER_TEXT = b64encode(MASTER_KEY).decode()
@@ -128,3 +130,18 @@ def test_a_new_store_adopts_keys(empty):
     assert "Personal texts of this store are encrypted." in result.stdout
     assert empty.run("record", "open_deal", "deal=D-1", "pipeline=b2b", "title=Anna", env=env).exit_code == 0
     assert (empty.json("deal", "D-1", env=env)["title"], empty.json("deal", "D-1")["title"]) == ("Anna", "[encrypted]")
+
+
+def test_who_founds_a_store_with_keys_founds_their_file_too(tmp_path):
+    store, keys = tmp_path / "new.db", tmp_path / "new.keys"
+    env = {"DEALTRAIL_DB": str(store), "DEALTRAIL_KEYS": str(keys), "DEALTRAIL_MASTER_KEY": MASTER_TEXT}
+    run = CliRunner().invoke
+    assert run(app, ["define", "b2b", "--template", "freight"], env=env).exit_code == 0
+    titled = ["record", "open_deal", "pipeline=b2b", "deal=D", "title=Zoe Zanders"]
+    assert run(app, titled, env=env).exit_code == 0
+    assert "Zoe Zanders" in run(app, ["deal", "D"], env=env).output
+    assert b"Zanders" not in store.read_bytes()
+    keys.rename(tmp_path / "elsewhere")
+    refused = run(app, ["define", "other", "--template", "freight"], env=env)
+    assert (refused.exit_code, keys.exists()) == (1, False)
+    assert "wrong_keys" in refused.stderr

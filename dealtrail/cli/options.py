@@ -88,12 +88,14 @@ def named_store() -> str:
 def open_trail(*, create: bool = False) -> "Trail":
     """The store that the command line names, with its keys where it names them; founded only where `create` says so.
 
-    Errors: no_store and others.
+    Where the store is founded, so is the file of its keys. Errors: no_store and others.
     """
     from dealtrail import Trail
 
-    keys = named_keys() if _KEYS in click.get_current_context().meta else None
-    return Trail.open(named_store(), create=create, keys=keys)
+    path = named_store()
+    founds = create and not os.path.exists(path)
+    keys = named_keys(create=founds) if _KEYS in click.get_current_context().meta else None
+    return Trail.open(path, create=create, keys=keys)
 
 
 def named_keys(*, create: bool = False) -> "KeyFile":
