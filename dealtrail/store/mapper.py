@@ -111,11 +111,11 @@ def decode(tag: str, state: bytes, path: str = "the log") -> Event:
     Errors: newer_store, for a tag that this code does not know; damaged, for what is no tag, or bytes that are not its
     event.
     """
-    if tag not in _DECODERS and isinstance(tag, str) and _TAG.fullmatch(tag):
-        raise error("newer_store", path=path, tag=tag, sign=f"it holds events tagged {tag!r}")
     try:
         event: Event = _DECODERS[tag](state)
     except (KeyError, TypeError, UnicodeDecodeError, RecursionError, msgspec.MsgspecError) as trouble:
+        if tag not in _DECODERS and isinstance(tag, str) and _TAG.fullmatch(tag):
+            raise error("newer_store", path=path, tag=tag, sign=f"it holds events tagged {tag!r}") from None
         raise error("damaged", path=path, why=f"an event tagged {tag!r} cannot be read") from trouble
     return event
 

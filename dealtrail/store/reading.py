@@ -189,7 +189,7 @@ class Reading:
 
     def _stream(self, rows: Iterable[tuple[Any, ...]]) -> list[Entry]:
         """A whole stream, in which no version is missing."""
-        entries = [self._entry(row) for row in rows]
+        entries = list(map(self._entry, rows))
         for version, entry in enumerate(entries, 1):
             if entry.version != version:
                 raise error("damaged", path=self._path, why=f"event {version} of {entry.stream} is missing")
@@ -197,9 +197,9 @@ class Reading:
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
         stream, version, position, recorded_at, occurred_at, tag, state, by, id_, request, amends, own, behind = row
-        times = (recorded_at, occurred_at, behind)
-        if any(type(time) is not int for time in times) or not (amends is None or 0 < amends < version):
+        are_times = type(recorded_at) is type(occurred_at) is type(behind) is int
+        if not are_times or not (amends is None or 0 < amends < version):
             raise error("damaged", path=self._path, why=f"the times or the amendment of event {position} make no sense")
         event = mapper.decode(tag, state, self._path)
-        part = mapper.decode_personal(own, self._path)
+        part = None if own is None else mapper.decode_personal(own, self._path)
         return Entry(stream, version, position, recorded_at, occurred_at, event, by, id_, request, amends, part, behind)
