@@ -22,7 +22,7 @@ from dealtrail.store.reading import Reading
 from dealtrail.store.recording import Progress
 
 _CHUNK_EVENTS = 20_000
-_BATCH_ROWS = 50_000
+_BATCH_ROWS = 10_000
 
 # A deal's own row, but for what only a correction changes, is written over in place.
 _MOVING = (

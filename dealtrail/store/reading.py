@@ -1,7 +1,7 @@
 """Reading the log, as one transaction sees it, with SQL of its own."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import msgspec
@@ -183,7 +183,9 @@ class Reading:
             " ORDER BY originator_id, originator_version",
             (f"{kind}:", f"{kind};", upto),
         )
-        rows = iter(self._c.sqlite_cursor)
+        cursor = self._c.sqlite_cursor
+        # By the lot: SQLite and the fold disturb one another less in the caches of the processor.
+        rows = chain.from_iterable(iter(lambda: cursor.fetchmany(2_000), []))
         for stream, group in groupby(rows, key=lambda row: row[0]):
             yield stream, self._stream(group)
 
