@@ -159,11 +159,16 @@ def _found(given: object, path: str) -> object:
     return given
 
 
-def without_nulls(given: object) -> object:
-    """Stages, their actions and the like without fields that are null: an optional one is absent then."""
-    if isinstance(given, Mapping):
-        return {name: without_nulls(value) for name, value in given.items() if value is not None}
-    return [without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
+def without_nulls(given: object, levels: int = 6) -> object:
+    """Stages, their actions and the like without fields that are null: an optional one is absent then.
+
+    Nothing of a definition lies as deep as `levels`, such as lists in maps; what does is left as it is, to be refused.
+    """
+    if levels and isinstance(given, Mapping):
+        return {name: without_nulls(value, levels - 1) for name, value in given.items() if value is not None}
+    if levels and isinstance(given, list | tuple):
+        return [without_nulls(one, levels - 1) for one in given]
+    return given
 
 
 def unique(keys: Sequence[str], where: str) -> None:
