@@ -148,6 +148,8 @@ def test_what_is_no_object_is_no_action(action):
 def test_what_is_no_list_is_no_batch(actions):
     kept = past()
     assert code_of(kept.trail.record_all, actions) == "invalid_field"
+    assert code_of(lambda: list(kept.trail.record_each(actions))) == "invalid_field"
+    assert code_of(lambda: list(kept.trail.record_each(actions, dry_run=True))) == "invalid_field"
 
 
 @pytest.mark.parametrize("name", [5, ["open_deal"], "", "Open_Deal", "open_deal\0", "\ud800", Loose.LEAD])
@@ -310,6 +312,17 @@ def test_a_definition_that_is_nested_deeply_is_refused(deep):
     kept = past()
     assert code_of(kept.trail.pipeline_report, "b2b", definition=Draft(deep)) == "invalid_field"
     assert code_of(kept.trail.pipeline_report, "b2b", definition={"stages": deep}) == "invalid_field"
+
+
+@pytest.mark.parametrize("depth", [5, 12, 300, 600, 900], ids=str)
+def test_a_definition_that_is_nested_less_deeply_is_refused_too(depth):
+    """Not so deep that every reader gives up: one reader does and another does not."""
+    kept = past()
+    for deep in (nested(depth, lambda inner: [inner]), nested(depth, lambda inner: {"a": inner})):
+        for stages in ([deep], [stage("lead") | {"actions": deep}], [stage("lead") | {"name": deep}]):
+            assert code_of(kept.trail.pipeline_report, "b2b", definition={"stages": stages}) in (
+                "invalid_field", "missing_field", "unknown_field",
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize(
