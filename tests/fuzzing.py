@@ -48,9 +48,9 @@ class Structured:
     def renew(self):
         """A trail with a past, and reports about it."""
         from given import B2B, CARE, move, opening, redefine
+        from hostile import NOW
 
         from dealtrail import Trail
-        from hostile import NOW
 
         if self.trail is not None:
             self.trail.close()
@@ -135,8 +135,11 @@ def run(folder, seed, wanted):
             if took > slowest[0]:
                 slowest = (took, _shown(drawn)[:300])
         figures[target] = {
-            **{"inputs": inputs, "seconds": round(perf_counter() - begun, 1), "codes": dict(codes.most_common())},
-            **{"slowest": round(slowest[0], 3), "slowest_input": slowest[1]},
+            "inputs": inputs,
+            "seconds": round(perf_counter() - begun, 1),
+            "codes": dict(codes.most_common()),
+            "slowest": round(slowest[0], 3),
+            "slowest_input": slowest[1],
         }
     return figures
 
