@@ -1,22 +1,32 @@
 """The deals behind a cell of a report."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from eventsourcing.sqlite import SQLiteCursor
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.texts import shaped
-from dealtrail.domain.times import instant
+from dealtrail.domain.times import parse_time
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
-from dealtrail.projections.question import Asked, Facts, Lens, When, fits, known_pipelines, lens_of, stage_index
+from dealtrail.projections.question import (
+    Asked,
+    Facts,
+    Lens,
+    When,
+    fits,
+    known_pipeline,
+    known_pipelines,
+    lens_of,
+    stage_index,
+)
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.ways import behind, way_of
 from dealtrail.store.log import Log
@@ -39,8 +49,8 @@ def deals_behind(
     reason: str | UnsetType | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
-    question = report.question
-    at = When(instant(report.as_of), instant(report.known_at), report.position)
+    question = _Question(report.question)
+    at = _when(report)
     asked = Asked.parsed(question["definition"], question["group_by"], question["where"], question["tz"])
     names = asked.group_by
     if group is not None and not (isinstance(group, Mapping) and set(group) == set(names)):
@@ -56,7 +66,7 @@ def deals_behind(
 
     with model.answering(at.position) as c:
         known = known_pipelines(c, at.position)
-        lens = lens_of(known[report.pipeline], asked.definition, at)
+        lens = lens_of(known_pipeline(c, report.pipeline, at.position), asked.definition, at)
         index = None if stage is None else stage_index(lens, stage)
         numbers: set[int] = set()
         if isinstance(report, PipelineReport):
@@ -74,6 +84,18 @@ def deals_behind(
                 if is_of(journey.facts) and _counts(journey, index, field):
                     numbers.update(journey.deals if reason is UNSET else journey.deals_for(reason))
         return views(c, log, at, known, numbers)
+
+
+class _Question(dict[str, Any]):
+    """A report's question. A report may have been read back from a file, and that may have been changed."""
+
+    def __missing__(self, name: str) -> Any:
+        raise error("missing_field", f"report.question.{name}")
+
+
+def _when(report: Report) -> When:
+    as_of, known_at = (parse_time(getattr(report, name), f"report.{name}") for name in ("as_of", "known_at"))
+    return When(as_of, known_at, shaped(report.position, Annotated[int, Meta(ge=0, le=2**53)], "report.position"))
 
 
 def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Mapping[str, Any]) -> list[Journey]:
