@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 
+import msgspec
 import pytest
 from given import B2B, NOW, amend, code_of, define, euro, given, log, lose, on, opening, redefine, retract, stage
 
@@ -497,3 +498,36 @@ def test_an_error_can_be_shown_whatever_came_in():
     for odd in ODD:
         refusal = past().when(log(2, deal="E", kind=odd)).refusal
         assert len(str(refusal).encode()) < 400
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"pipeline": "care"}, "unknown_pipeline"),
+        ({"pipeline": "'; DROP TABLE event; --"}, "unknown_pipeline"),
+        ({"as_of": "2026-01-05T10:00:00"}, "naive_time"),
+        ({"known_at": "2026-01-05T10:00:00"}, "naive_time"),
+        ({"position": -1}, "invalid_field"),
+        ({"position": 2**70}, "invalid_field"),
+        ({"question": {}}, "missing_field"),
+        ({"question": {"definition": "as_of", "group_by": [], "where": None}}, "missing_field"),
+    ],
+    ids=str,
+)
+def test_a_report_that_was_changed_since_it_was_given_is_refused(changed, code):
+    trail = past().trail
+    for report in (trail.pipeline_report("b2b"), trail.funnel_report("b2b", cohort="2026")):
+        read_back = json.loads(msgspec.json.encode(report))
+        assert [view.deal for view in trail.deals(read_back)] == ["D"]
+        assert code_of(trail.deals, read_back | changed) == code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [5, HUGE, "lead", [5], [HUGE], ["lead", b"x"], {"lead": 1}, ["nowhere"]],
+    ids=lambda path: ascii(path)[:20] if path is not HUGE and path != [HUGE] else "huge",
+)
+def test_what_is_no_path_of_stages_is_refused(path):
+    trail = past().trail
+    report = trail.conformance("b2b", cohort="2026")
+    assert code_of(trail.deals, report, path=path) == "invalid_field"
