@@ -42,7 +42,7 @@ class Structured:
         from hostile import Hostile
 
         self.random, self.make = random, Hostile
-        self.left = 0
+        self.left = self.made = 0
         self.trail = None
 
     def renew(self):
@@ -50,12 +50,14 @@ class Structured:
         from given import B2B, CARE, move, opening, redefine
         from hostile import NOW
 
-        from dealtrail import Trail
+        from dealtrail import KeyFile, Trail
 
         if self.trail is not None:
             self.trail.close()
         self.hostile = self.make(self.random)
-        self.trail = Trail.open(":memory:", clock=lambda: NOW)
+        self.made += 1
+        keys = KeyFile(f"keys-{self.made}", bytes(32)) if self.made % 3 == 0 else None
+        self.trail = Trail.open(":memory:", clock=lambda: NOW, keys=keys)
         past = [B2B, CARE, *(opening(5, deal=f"D{n}", value={"amount": "10", "currency": "EUR"}) for n in range(5))]
         self.trail.record_all([*past, move(9, "proposal", deal="D1"), redefine(30, "lead", "qualified", "proposal")])
         self.hostile.reports = [

@@ -74,12 +74,13 @@ SENSIBLE = {
     "sort": ["deal", "-value", "stage_since", "-expected_close"], "currency": [None, "EUR"],
     "field": [None, "deals", "stalled", "reached", "cohort", "won", "value", "median_days_to_pass", "entry", "loops"],
     "kind": ["call", "mail"], "path": [None, ["lead", "qualified"], [None, "lead"]],
-    "atomic": [False, True], "dry_run": [False, True],
+    "head": [None, f"3:{'0' * 64}", f"0:{'0' * 64}"], "by": ["anna", "bo"], "actor": ["anna"], "partly": [False, True],
+    "least_free_bytes": [0, 10**8], "atomic": [False, True], "dry_run": [False, True],
 }  # fmt: skip
 # A wait is a wait, however long; and these are code of the caller, not input.
 HARMLESS = {"wait": [None, 0, 0.0, -1, "x", float("nan"), True, b""], "progress": [None]}
-# What opens, closes or is no call of its own.
-NO_QUESTIONS = {"open", "close"}
+# What opens and closes, and what is given an object of the host.
+NO_QUESTIONS = {"open", "close", "adopt_keys"}
 
 
 class Hostile:

@@ -164,6 +164,10 @@ class _Module:
             around = module.tree if module else None
         elif isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) in ("self", "cls"):
             module, name, around = self, node.func.attr, self._class_around(node)
+        elif isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            source = ".".join(part for part in self.imported.get(node.func.value.id, ()) if part)
+            module, name = self.code.modules.get(source), node.func.attr
+            around = module.tree if module else None
         else:
             return None, None
         for one in ast.iter_child_nodes(around) if around is not None else ():

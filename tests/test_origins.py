@@ -16,6 +16,10 @@ REVIEWED = {
         "its two callers, each and _counted, put it together of literals and of names that stand in _counted",
     ),
     ("sql", "projections/writing.py", "_Writer.flush"): ({"self._rows"}, "its keys are _TABLES"),
+    ("sql", "projections/comparing.py", "_Comparison._rows"): (
+        {"source", "table"},
+        "its callers name tables of COLUMNS, and put a condition behind of names that stand in _OF_DEAL",
+    ),
     ("format", "projections/holding.py", "_held"): ({"select"}, "as above: a literal with places for two literals"),
     ("format", "importing/mapping.py", "_fault"): (
         {"time_format"},
@@ -30,7 +34,16 @@ REVIEWED = {
     ("path", "store/connections.py", "_cannot_open"): ({"path"}, "the store's own path"),
     ("path", "store/connections.py", "file_name"): ({"path"}, "the store's own path"),
     ("path", "store/connections.py", "inode"): ({"path"}, "the store's own path"),
-    ("path", "projections/status.py", "_sizes"): ({"path"}, "the store's own path, escaped where it is a pattern"),
+    ("path", "projections/status.py", "_files"): ({"path"}, "the store's own path, escaped where it is a pattern"),
+    ("path", "projections/health.py", "_writable"): ({"log.path"}, "the store's own path"),
+    ("path", "projections/readmodel.py", "ReadModel.generations"): (
+        {"self._path"},
+        "the read model's own path, escaped as a pattern",
+    ),
+    ("path", "projections/readmodel.py", "ReadModel.as_it_stands"): (
+        {"self._path", "self._pointer", "ExitStack()"},
+        "the read model's own path, and the whole number of a generation, which its own file names",
+    ),
     ("path", "projections/readmodel.py", "ReadModel._remove"): (
         {"self._path", "number"},
         "the read model's own path, and the whole number of a generation",
@@ -43,7 +56,18 @@ REVIEWED = {
     ("path", "importing/rows.py", "CsvFile._bytes"): ({"source"}, "a file that the caller names"),
     ("path", "cli/options.py", "open_trail"): ({"click.get_current_context().meta"}, "--db or DEALTRAIL_DB"),
     ("path", "cli/values.py", "DefinitionFile.convert"): ({"value"}, "a file that the command line names"),
-    ("path", "cli/importing.py", "_plain"): ({"file"}, "a stream that the command line opened already"),
+    ("path", "cli/options.py", "_master_key"): (
+        {"click.get_current_context().meta"},
+        "--master-key-file or its variable: a file that the operator names",
+    ),
+    ("path", "cli/forgetting.py", "forget"): ({"click.get_current_context().meta"}, "--db or DEALTRAIL_DB"),
+    ("path", "cli/forgetting.py", "adopt_keys"): ({"click.get_current_context().meta"}, "--db or DEALTRAIL_DB"),
+    ("path", "store/keys.py", "KeyFile._found"): ({"self.path"}, "the file of keys, as the caller names it"),
+    ("path", "store/keys.py", "KeyFile._raw"): ({"self.path"}, "the file of keys, as the caller names it"),
+    ("path", "tenants.py", "Tenants._opened"): (
+        {"path"},
+        "of a folder that the caller names and a slug, see Tenants.path",
+    ),
     ("path", "cli/demo.py", "_say_what_next"): ({"sys.argv"}, "its own name, which is compared and never opened"),
     ("path", "cli/demo.py", "demo"): ({"file"}, "the file that the command line names for the demo"),
     ("path", "cli/demo.py", "_make_room"): ({"file"}, "the file that the command line names for the demo"),
