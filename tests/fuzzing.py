@@ -157,7 +157,7 @@ def atheris_run(folder, seed, target, inputs):
     """Let atheris feed one target. It ends the process itself, with a status other than 0 where it finds something."""
     import atheris
 
-    with atheris.instrument_imports(include=["dealtrail"]):
+    with atheris.instrument_imports(include=["dealtrail", "tomllib"]):
         from hostile_bytes import Targets, corpus
 
         from dealtrail import DealtrailError

@@ -64,7 +64,9 @@ def import_(
     FILE is - for stdin; either may be compressed with gzip. Each line is one action and a step of its own.
     Those that are refused are reported on stderr, with the number of the line, the code, and the line; the good
     ones are recorded. The exit code is 1 if any was refused. Give each action an `id`, and the same file may be
-    imported again after it was mended: what was recorded already is not recorded twice.
+    imported again after it was mended: what was recorded already is not recorded twice. A line has at most
+    1,048,576 bytes; one that is longer is the last that is read. As JSON the answer lists the first thousand that
+    were refused, each with the first 10,000 characters of its line, and `bad` counts all of them.
 
     With --map, FILE is the event log of another program: a CSV file with a row for each event, which the mapping
     turns into actions (see docs/importing.md). The same file, or a later one, may be imported again: only new
