@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 from msgspec import UNSET, Meta, UnsetType
 
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.reasons import REASONED
-from dealtrail.domain.texts import shaped
+from dealtrail.domain.texts import plain, shaped
 from dealtrail.domain.times import parse_time
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
@@ -108,6 +109,11 @@ def report_of(given: object) -> Report:
     """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
     if isinstance(given, Report):
         return given
+    given = plain(given, "report")
+    try:
+        msgspec.json.encode(given)  # what no file holds, such as half a character, no digest can be made of
+    except (TypeError, ValueError) as trouble:
+        raise error("invalid_field", "report", why=str(trouble)) from None
     question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
     name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
     if not isinstance(name, str) or name not in _KINDS:
