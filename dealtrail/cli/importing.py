@@ -26,7 +26,7 @@ _SHOWN_CHARACTERS = 500
 _KEPT_CHARACTERS = 10_000
 _LISTED_ROWS = 1_000
 # JSON can hold twenty times its length in lists; of a line this long it is seen at once whether it is an action.
-_LONG_BYTES = 16_384
+_LONG_BYTES = 4_096
 
 
 class Line(NamedTuple):
