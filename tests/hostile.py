@@ -75,12 +75,17 @@ SENSIBLE = {
     "field": [None, "deals", "stalled", "reached", "cohort", "won", "value", "median_days_to_pass", "entry", "loops"],
     "kind": ["call", "mail"], "path": [None, ["lead", "qualified"], [None, "lead"]],
     "head": [None, f"3:{'0' * 64}", f"0:{'0' * 64}"], "by": ["anna", "bo"], "actor": ["anna"], "partly": [False, True],
-    "least_free_bytes": [0, 10**8], "atomic": [False, True], "dry_run": [False, True],
+    "least_free_bytes": [0, 10**8], "since": [None, 0, 3], "overwrite": [False, True],
+     "atomic": [False, True], "dry_run": [False, True],
 }  # fmt: skip
-# A wait is a wait, however long; and these are code of the caller, not input.
-HARMLESS = {"wait": [None, 0, 0.0, -1, "x", float("nan"), True, b""], "progress": [None]}
-# What opens and closes, and what is given an object of the host.
-NO_QUESTIONS = {"open", "close", "adopt_keys"}
+# A wait is a wait, however long; a file is written where it is said; and what the host's own code gives is no input.
+HARMLESS = {
+    "wait": [None, 0, 0.0, -1, "x", float("nan"), True, b""],
+    "dest": ["out.db", "out.jsonl", "a\0b", "", ".", "x" * 5_000, "no/such/folder"],
+    "progress": [None],
+}
+# What opens and closes, what founds a store (see hostile_bytes.py), and what is given an object of the host.
+NO_QUESTIONS = {"open", "close", "restore", "adopt_keys"}
 
 
 class Hostile:

@@ -59,6 +59,14 @@ OPEN = {
 }
 MOVE = {"action": "move_deal", "deal": "D-1", "stage": "offer", "at": "2026-01-06T10:00:00Z"}
 LINES = b"".join(json.dumps(action).encode() + b"\n" for action in (DEFINE, OPEN, MOVE))
+HISTORY = b"".join(
+    json.dumps(line).encode() + b"\n"
+    for line in (
+        {"dealtrail": "history", "lines": 1},
+        *(action | {"recorded_at": action["at"]} for action in (DEFINE, OPEN, MOVE)),
+        {"dealtrail": "end", "count": 3},
+    )
+)
 _TAGS = sorted(mapper.TAGS.values())
 _GOLDEN = Path(__file__).parent / "golden"
 
@@ -90,6 +98,16 @@ def mapping(data):
     Mapping.load("mapping.toml")
 
 
+def restored(data):
+    """A log or a history as JSON Lines, of which a store is founded."""
+    Path("given.jsonl").write_bytes(data)
+    try:
+        Trail.restore("restored.db", ["given.jsonl"])
+    finally:
+        for path in Path().glob("restored.db*"):
+            path.unlink()
+
+
 class Targets:
     """What reads bytes, with the stores and files that some of it needs. Works in the folder of the process."""
 
@@ -99,6 +117,7 @@ class Targets:
         self.runner = CliRunner()
         with Trail.open("sales.db") as trail:
             trail.record_all([DEFINE, OPEN, MOVE])
+            trail.backup("export.jsonl", since=0)
         Path("stages.json").write_text(json.dumps({"stages": STAGES}), encoding="utf-8")
         Path("events.csv").write_bytes(CSV)
         Path("map.toml").write_text(MAPPING, encoding="utf-8")
@@ -111,6 +130,7 @@ class Targets:
             "mapping": mapping,
             "csv": self.csv,
             "lines": self.lines,
+            "restored": restored,
             "command": self.command,
         }
 
@@ -168,6 +188,8 @@ def corpus(target):
         return [CSV, CSV.replace(b",", b";"), b"\xef\xbb\xbf" + CSV, gzip.compress(CSV, mtime=0)]
     if target == "lines":
         return [LINES, gzip.compress(LINES, mtime=0), LINES.replace(b"\n", b"\r\n")]
+    if target == "restored":
+        return [Path("export.jsonl").read_bytes(), HISTORY]
     return [b"\0".join(words) for words in _commands()]
 
 

@@ -29,7 +29,8 @@ SHARES = {
     "personal": 60_000,
     "mapping": 40_000,
     "csv": 40_000,
-    "lines": 50_000,
+    "lines": 40_000,
+    "restored": 10_000,
     "command": 10_000,
 }
 # Each refuses for many reasons, or it was not looked at in earnest.
@@ -41,6 +42,7 @@ CODES_AT_LEAST = {
     "lines": 3,
     "mapping": 3,
     "csv": 3,
+    "restored": 3,
     "command": 5,
 }
 ATHERIS = {
@@ -50,6 +52,7 @@ ATHERIS = {
     "mapping": 30_000,
     "csv": 30_000,
     "lines": 50_000,
+    "restored": 5_000,
     "command": 5_000,
 }
 

@@ -16,6 +16,7 @@ REVIEWED = {
         "its two callers, each and _counted, put it together of literals and of names that stand in _counted",
     ),
     ("sql", "projections/writing.py", "_Writer.flush"): ({"self._rows"}, "its keys are _TABLES"),
+    ("sql", "store/reading.py", "Reading._last"): ({"column"}, "its two callers name a column by a literal"),
     ("sql", "projections/comparing.py", "_Comparison._rows"): (
         {"source", "table"},
         "its callers name tables of COLUMNS, and put a condition behind of names that stand in _OF_DEAL",
@@ -68,6 +69,27 @@ REVIEWED = {
         {"path"},
         "of a folder that the caller names and a slug, see Tenants.path",
     ),
+    ("path", "store/copying.py", "back_up"): (
+        {"path", "overwrite", "uuid4().hex"},
+        "a file that the caller names, and a partial one beside it",
+    ),
+    ("path", "store/copying.py", "export"): (
+        {"path", "overwrite", "uuid4().hex"},
+        "a file that the caller names, and a partial one beside it",
+    ),
+    ("path", "store/copying.py", "verify_copy"): ({"copy"}, "the partial file of back_up"),
+    ("path", "store/placing.py", "placed"): (
+        {"path", "uuid4().hex"},
+        "a file that the caller names, and a partial one beside it",
+    ),
+    ("path", "store/placing.py", "_rename"): ({"path", "partial"}, "those of placed"),
+    ("path", "store/placing.py", "_sync"): ({"path"}, "those of placed, and their folder"),
+    ("path", "store/lines.py", "LineFile.__init__"): ({"path"}, "a file that the caller names"),
+    ("path", "store/restoring.py", "restore"): (
+        {"path", "uuid4().hex"},
+        "the path of the new store, as its caller names it, and a partial one beside it",
+    ),
+    ("path", "store/restoring.py", "_Told.__init__"): ({"files"}, "files that the caller names"),
     ("path", "cli/demo.py", "_say_what_next"): ({"sys.argv"}, "its own name, which is compared and never opened"),
     ("path", "cli/demo.py", "demo"): ({"file"}, "the file that the command line names for the demo"),
     ("path", "cli/demo.py", "_make_room"): ({"file"}, "the file that the command line names for the demo"),
