@@ -531,3 +531,23 @@ def test_what_is_no_path_of_stages_is_refused(path):
     trail = past().trail
     report = trail.conformance("b2b", cohort="2026")
     assert code_of(trail.deals, report, path=path) == "invalid_field"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"dealtrail": "log", "lines": 1, "log": "\ud800"},
+        {"dealtrail": "log", "lines": 1, "log": "a\0b"},
+        {"dealtrail": "log", "lines": 1, "log": ""},
+        {"dealtrail": "log", "lines": 1, "log": "x" * 65},
+        {"dealtrail": "log", "lines": 1, "log": "x", "\ud800": 1},
+        {"dealtrail": "\ud800", "lines": 1},
+        {"dealtrail": "history", "lines": "\ud800"},
+    ],
+    ids=ascii,
+)
+def test_a_header_that_no_backup_wrote_founds_no_store(tmp_path, line):
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps(line) + "\n" + json.dumps({"dealtrail": "end", "count": 0, "\ud800": 0}) + "\n")
+    assert code_of(Trail.restore, tmp_path / "new.db", [file]) == "invalid_line"
+    assert list(tmp_path.iterdir()) == [file]
