@@ -148,9 +148,10 @@ def test_what_is_no_object_is_no_action(action):
 @pytest.mark.parametrize("actions", [None, 5])
 def test_what_is_no_list_is_no_batch(actions):
     kept = past()
-    assert code_of(kept.trail.record_all, actions) == "invalid_field"
-    assert code_of(lambda: list(kept.trail.record_each(actions))) == "invalid_field"
-    assert code_of(lambda: list(kept.trail.record_each(actions, dry_run=True))) == "invalid_field"
+    for trail in (kept.trail, kept.trail.acting("anna")):
+        assert code_of(trail.record_all, actions) == "invalid_field"
+        assert code_of(lambda trail=trail: list(trail.record_each(actions))) == "invalid_field"
+        assert code_of(lambda trail=trail: list(trail.record_each(actions, dry_run=True))) == "invalid_field"
 
 
 @pytest.mark.parametrize("name", [5, ["open_deal"], "", "Open_Deal", "open_deal\0", "\ud800", Loose.LEAD])
