@@ -64,6 +64,8 @@ class Structured:
             self.trail.pipeline_report("b2b", group_by="owner"),
             self.trail.funnel_report("b2b", cohort="2026", within=90),
             self.trail.conformance("b2b", cohort="2026"),
+            self.trail.next_actions("b2b"),
+            self.trail.closing_report("b2b"),
         ]
         self.left = _STORE_INPUTS
 
@@ -94,7 +96,8 @@ class Structured:
                 self.trail.record(drawn)
             else:
                 method, by_place, by_name = drawn
-                found = getattr(self.trail, method)(*by_place, **by_name)
+                asked = self.trail.acting("anna") if self.random.random() < 0.1 else self.trail
+                found = getattr(asked, method)(*by_place, **by_name)
                 if hasattr(found, "__next__"):
                     list(islice(found, 20))
         except DealtrailError:
@@ -116,8 +119,11 @@ def run(folder, seed, wanted):
     for target, inputs in wanted.items():
         codes, slowest, begun = Counter(), (0.0, ""), perf_counter()
         known = None if target in ("action", "question") else corpus(target)
-        for _ in range(inputs):
-            drawn = structured.draw(target) if known is None else spoilt(random, random.choice(known), known)
+        for number in range(inputs):
+            if known is None:
+                drawn = structured.draw(target)
+            else:  # what is sensible first as it is
+                drawn = known[number] if number < len(known) else spoilt(random, random.choice(known), known)
             started = process_time()
             signal.setitimer(signal.ITIMER_PROF, HANG_SECONDS)
             try:

@@ -55,6 +55,16 @@ _RULES = [
 _WHERE = [None, {}, {"owner": "anna"}, {"attributes.seats": 5}, {"source": None}, {"currency": "EUR", "owner": "bo"}]
 _MOMENTS = [None, "2026-02-01", "2026-03-31T12:00:00Z", date(2026, 1, 9), NOW, NOW - timedelta(days=50), "2027-01-01"]
 
+_REASONS = [None, {"lost": ["price", "Timing"]}, {"lost": ["Timing"], "disqualified": ["Duplicate"]}]
+_GROUP = {"rule": "round_robin", "owners": [{"owner": "anna", "weight": 2}, {"owner": "ben", "paused": True}]}
+_ASSIGNMENTS = [
+    *(None, _GROUP, _GROUP | {"rule": "least_open_deals"}),
+    {
+        "groups": {"a": _GROUP, "b": _GROUP},
+        "choose": [{"when": {"field": "value", "op": "ge", "value": "9"}, "to": "a"}, {"to": "b"}],
+    },
+]
+
 # What a field of an action, or an argument of a question, may sensibly be, by its name. One that is not named here is
 # made from its type.
 SENSIBLE = {
@@ -73,6 +83,8 @@ SENSIBLE = {
     "fiscal_year_start": [1, 4], "status": [None, "open", "won", "merged"], "limit": [1, 20, 100],
     "sort": ["deal", "-value", "stage_since", "-expected_close"], "currency": [None, "EUR"],
     "field": [None, "deals", "stalled", "reached", "cohort", "won", "value", "median_days_to_pass", "entry", "loops"],
+    "reasons": _REASONS, "reason_moves": [None, {"lost": {"price": "Timing"}}], "assignment": _ASSIGNMENTS,
+    "template": [None, "inbound-saas", "../x"],
     "kind": ["call", "mail"], "path": [None, ["lead", "qualified"], [None, "lead"]],
     "head": [None, f"3:{'0' * 64}", f"0:{'0' * 64}"], "by": ["anna", "bo"], "actor": ["anna"], "partly": [False, True],
     "least_free_bytes": [0, 10**8], "since": [None, 0, 3], "overwrite": [False, True],
@@ -113,6 +125,9 @@ class Hostile:
         """A value that a field of this name, or else of this type, may have."""
         if name == "stages":
             return self.stages()
+        if name == "definition" and self.random.random() < 0.3:
+            more = ("moves", "entry", "back", "skip", "reasons", "reason_moves", "assignment")
+            return {"stages": self.stages()} | {field: self.sensible(field) for field in self.random.sample(more, 2)}
         if name == "action":
             return self.action()
         if name == "actions":

@@ -51,7 +51,7 @@ def _of_call(module, node, given, called):
         yield "format", given[-1]
     elif called == "format" and len(given) == 2:
         yield "format", given[1]
-    elif last == "Template" and given:
+    elif module.imported.get(called) == ("string", "Template") and given:
         yield "format", given[0]
     elif receiver is not None and last in LOGGING and "log" in ast.unparse(receiver).lower():
         yield from (("format", value) for value in given[:1])

@@ -90,6 +90,10 @@ REVIEWED = {
         "the path of the new store, as its caller names it, and a partial one beside it",
     ),
     ("path", "store/restoring.py", "_Told.__init__"): ({"files"}, "files that the caller names"),
+    ("path", "templates/__init__.py", "_text"): (
+        {"key"},
+        "the name of a file of the package, looked up among them before",
+    ),
     ("path", "cli/demo.py", "_say_what_next"): ({"sys.argv"}, "its own name, which is compared and never opened"),
     ("path", "cli/demo.py", "demo"): ({"file"}, "the file that the command line names for the demo"),
     ("path", "cli/demo.py", "_make_room"): ({"file"}, "the file that the command line names for the demo"),
