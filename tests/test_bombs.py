@@ -172,3 +172,25 @@ def test_a_json_text_with_a_key_twice_is_refused_on_the_command_line_too(shop):
     file = shop.file("twice.json", '{"stages": [], "stages": []}')
     assert "stands twice" in shop.run("define", "b2c", file).stderr
     assert shop.position() == len(PAST)
+
+
+def test_of_lines_that_hold_what_no_action_may_each_is_refused_by_its_number_and_the_next_is_read(run, shop):
+    lines = [
+        (b'{"action": ' * 50_000, "invalid_json"),
+        (b'{"action": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "invalid_json"),
+        (b'{"action": "open_deal", "expected_version": ' + b"1" * 1_000_000 + b"}", "invalid_json"),
+        (OPEN.replace(b"D-4", b"\xff"), "invalid_json"),
+        (OPEN.replace(b"D-4", b"\xed\xa0\x80"), "invalid_json"),
+        (OPEN.replace(b"D-4", b"\\ud800"), "invalid_deal"),
+        (OPEN.replace(b"D-4", b"\0"), "invalid_json"),
+        (OPEN.replace(b"D-4", b"\\u0000"), "invalid_deal"),
+        (b"\xef\xbb\xbf" + OPEN, "invalid_json"),  # only the file may begin with that mark
+        (OPEN.replace(b"open_deal", b"open\x1b[2Jdeal"), "invalid_json"),
+        (OPEN, None),
+    ]
+    path = shop.folder / "odd.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b"\n".join(line for line, _ in lines))
+    answer = json.loads(run("import", path, "--format", "json").stdout)
+    told = [(bad["line"], bad["code"]) for bad in answer["refused"]]
+    assert told == [(number, code) for number, (_, code) in enumerate(lines, 1) if code]
+    assert (answer["recorded"], shop.position()) == (1, len(PAST) + 1)
