@@ -305,6 +305,23 @@ def test_what_is_nested_deeply_is_refused(deep, field, code):
     refused(opening(2, deal="E") | {field: deep}, code)
 
 
+@pytest.mark.parametrize("more", [{}, {"id": "i1"}], ids=["without id", "with id"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        redefine(2, "lead", "qualified", "proposal", back=["\ud800"]),
+        redefine(2, "lead", "qualified", "proposal", skip="\ud800"),
+        redefine(2, stage("lead", name="\ud800")),
+        amend(1, skip="\udcff"),
+        amend(1, owner="\ud800"),
+    ],
+    ids=["back", "skip", "stage", "amend", "owner"],
+)
+def test_half_a_character_in_a_definition_or_an_amendment_is_refused(action, more):
+    kept = past()
+    assert code_of(kept.trail.record, action | more) in (*("invalid_field", "unknown_field", "unknown_stage"),)
+
+
 @pytest.mark.parametrize("deep", [DEEP_LIST, DEEP_MAP], ids=["list", "map"])
 def test_a_definition_that_is_nested_deeply_is_refused(deep):
     refused(define(pipeline="p") | {"stages": deep}, "invalid_field")
