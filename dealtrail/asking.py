@@ -276,7 +276,8 @@ class Gate:
 
     def apart(self, actions: Iterable[Any]) -> Iterable[Any]:
         """Actions that are steps of their own, each allowed, or the error in the place of one that is not."""
-        return map(self._tried, actions) if self._watches else actions
+        # What is no list is refused by whoever records it.
+        return map(self._tried, actions) if self._watches and isinstance(actions, Iterable) else actions
 
     @property
     def _watches(self) -> bool:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from types import MappingProxyType
 
+import msgspec
 import pytest
 from given import B2B, NOW, amend, code_of, define, euro, given, log, lose, on, opening, redefine, retract, stage
 
@@ -147,7 +148,10 @@ def test_what_is_no_object_is_no_action(action):
 @pytest.mark.parametrize("actions", [None, 5])
 def test_what_is_no_list_is_no_batch(actions):
     kept = past()
-    assert code_of(kept.trail.record_all, actions) == "invalid_field"
+    for trail in (kept.trail, kept.trail.acting("anna")):
+        assert code_of(trail.record_all, actions) == "invalid_field"
+        assert code_of(lambda trail=trail: list(trail.record_each(actions))) == "invalid_field"
+        assert code_of(lambda trail=trail: list(trail.record_each(actions, dry_run=True))) == "invalid_field"
 
 
 @pytest.mark.parametrize("name", [5, ["open_deal"], "", "Open_Deal", "open_deal\0", "\ud800", Loose.LEAD])
@@ -301,6 +305,23 @@ def test_what_is_nested_deeply_is_refused(deep, field, code):
     refused(opening(2, deal="E") | {field: deep}, code)
 
 
+@pytest.mark.parametrize("more", [{}, {"id": "i1"}], ids=["without id", "with id"])
+@pytest.mark.parametrize(
+    "action",
+    [
+        redefine(2, "lead", "qualified", "proposal", back=["\ud800"]),
+        redefine(2, "lead", "qualified", "proposal", skip="\ud800"),
+        redefine(2, stage("lead", name="\ud800")),
+        amend(1, skip="\udcff"),
+        amend(1, owner="\ud800"),
+    ],
+    ids=["back", "skip", "stage", "amend", "owner"],
+)
+def test_half_a_character_in_a_definition_or_an_amendment_is_refused(action, more):
+    kept = past()
+    assert code_of(kept.trail.record, action | more) in (*("invalid_field", "unknown_field", "unknown_stage"),)
+
+
 @pytest.mark.parametrize("deep", [DEEP_LIST, DEEP_MAP], ids=["list", "map"])
 def test_a_definition_that_is_nested_deeply_is_refused(deep):
     refused(define(pipeline="p") | {"stages": deep}, "invalid_field")
@@ -310,6 +331,17 @@ def test_a_definition_that_is_nested_deeply_is_refused(deep):
     kept = past()
     assert code_of(kept.trail.pipeline_report, "b2b", definition=Draft(deep)) == "invalid_field"
     assert code_of(kept.trail.pipeline_report, "b2b", definition={"stages": deep}) == "invalid_field"
+
+
+@pytest.mark.parametrize("depth", [5, 12, 300, 600, 900], ids=str)
+def test_a_definition_that_is_nested_less_deeply_is_refused_too(depth):
+    """Not so deep that every reader gives up: one reader does and another does not."""
+    kept = past()
+    for deep in (nested(depth, lambda inner: [inner]), nested(depth, lambda inner: {"a": inner})):
+        for stages in ([deep], [stage("lead") | {"actions": deep}], [stage("lead") | {"name": deep}]):
+            assert code_of(kept.trail.pipeline_report, "b2b", definition={"stages": stages}) in (
+                "invalid_field", "missing_field", "unknown_field",
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -484,3 +516,56 @@ def test_an_error_can_be_shown_whatever_came_in():
     for odd in ODD:
         refusal = past().when(log(2, deal="E", kind=odd)).refusal
         assert len(str(refusal).encode()) < 400
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"pipeline": "care"}, "unknown_pipeline"),
+        ({"pipeline": "'; DROP TABLE event; --"}, "unknown_pipeline"),
+        ({"as_of": "2026-01-05T10:00:00"}, "naive_time"),
+        ({"known_at": "2026-01-05T10:00:00"}, "naive_time"),
+        ({"position": -1}, "invalid_field"),
+        ({"position": 2**70}, "invalid_field"),
+        ({"question": {}}, "missing_field"),
+        ({"question": {"definition": "as_of", "group_by": [], "where": None}}, "missing_field"),
+    ],
+    ids=str,
+)
+def test_a_report_that_was_changed_since_it_was_given_is_refused(changed, code):
+    trail = past().trail
+    for report in (trail.pipeline_report("b2b"), trail.funnel_report("b2b", cohort="2026")):
+        read_back = json.loads(msgspec.json.encode(report))
+        assert [view.deal for view in trail.deals(read_back)] == ["D"]
+        assert code_of(trail.deals, read_back | changed) == code
+
+
+@pytest.mark.parametrize(
+    "path",
+    [5, HUGE, "lead", [5], [HUGE], ["lead", b"x"], {"lead": 1}, ["nowhere"]],
+    ids=lambda path: ascii(path)[:20] if path is not HUGE and path != [HUGE] else "huge",
+)
+def test_what_is_no_path_of_stages_is_refused(path):
+    trail = past().trail
+    report = trail.conformance("b2b", cohort="2026")
+    assert code_of(trail.deals, report, path=path) == "invalid_field"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"dealtrail": "log", "lines": 1, "log": "\ud800"},
+        {"dealtrail": "log", "lines": 1, "log": "a\0b"},
+        {"dealtrail": "log", "lines": 1, "log": ""},
+        {"dealtrail": "log", "lines": 1, "log": "x" * 65},
+        {"dealtrail": "log", "lines": 1, "log": "x", "\ud800": 1},
+        {"dealtrail": "\ud800", "lines": 1},
+        {"dealtrail": "history", "lines": "\ud800"},
+    ],
+    ids=ascii,
+)
+def test_a_header_that_no_backup_wrote_founds_no_store(tmp_path, line):
+    file = tmp_path / "log.jsonl"
+    file.write_text(json.dumps(line) + "\n" + json.dumps({"dealtrail": "end", "count": 0, "\ud800": 0}) + "\n")
+    assert code_of(Trail.restore, tmp_path / "new.db", [file]) == "invalid_line"
+    assert list(tmp_path.iterdir()) == [file]

@@ -21,7 +21,7 @@ LINES = [
 TOLD = (
     "line 3: unknown_stage: demoo is no stage of version 1 of pipeline b2b; did you mean demo?\n"
     '    {"action": "move_deal", "deal": "D-4", "stage": "demoo"}\n'
-    "line 5: invalid_json: this is no JSON object: JSON is malformed: invalid character (byte 0)\n"
+    "line 5: invalid_json: this is no JSON object: Expecting value: line 1 column 1 (char 0)\n"
     "    deal,stage\n"
     "line 6: unknown_action: move_deel is no action; did you mean move_deal?\n"
     '    {"action": "move_deel", "deal": "D-4"}\n'

@@ -1,11 +1,9 @@
 """Importing many actions: lines of whatever source are recorded and reported in one way."""
 
-import gzip
-import io
 import sys
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -15,16 +13,20 @@ from dealtrail.cli import options
 from dealtrail.cli.formats import answer, json_text
 from dealtrail.cli.progress import Ticker
 from dealtrail.cli.recording import with_actor
-from dealtrail.cli.values import json_object, one_line
+from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError, error
 
 if TYPE_CHECKING:
     from dealtrail import Trail
     from dealtrail.importing import Mapping
 
-_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
 _SHOWN_CHARACTERS = 500
+# What is kept of what was refused: however much of a file is bad, it does not fill the memory.
+_KEPT_CHARACTERS = 10_000
 _LISTED_ROWS = 1_000
+# JSON can hold twenty times its length in lists; of a line this long it is seen at once whether it is an action.
+_LONG_BYTES = 4_096
 
 
 class Line(NamedTuple):
@@ -62,7 +64,9 @@ def import_(
     FILE is - for stdin; either may be compressed with gzip. Each line is one action and a step of its own.
     Those that are refused are reported on stderr, with the number of the line, the code, and the line; the good
     ones are recorded. The exit code is 1 if any was refused. Give each action an `id`, and the same file may be
-    imported again after it was mended: what was recorded already is not recorded twice.
+    imported again after it was mended: what was recorded already is not recorded twice. A line has at most
+    1,048,576 bytes; one that is longer is the last that is read. As JSON the answer lists the first thousand that
+    were refused, each with the first 10,000 characters of its line, and `bad` counts all of them.
 
     With --map, FILE is the event log of another program: a CSV file with a row for each event, which the mapping
     turns into actions (see docs/importing.md). The same file, or a later one, may be imported again: only new
@@ -102,28 +106,43 @@ def _trail(dry_run: bool) -> "Trail":
 
 
 def json_lines(file: IO[bytes]) -> Iterator[Line]:
-    """The lines of a file of JSON objects, empty ones left out; plain or compressed, as its first bytes tell."""
+    """The lines of a file of JSON objects, empty ones left out; plain or compressed, as its first bytes tell.
+
+    A line that is too long is the last: nobody knows whether it ends.
+    """
+    from dealtrail.importing.rows import MAX_LINE_BYTES, unpacked
+
+    name = str(getattr(file, "name", "the input"))
     number = 0
     try:
-        for number, raw in enumerate(_plain(file), 1):
+        stream = unpacked(file, name)
+        while raw := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                yield Line(number, "", error("line_too_long", path=name, line=number, most=MAX_LINE_BYTES))
+                return
+            if number == 1:
+                raw = raw.removeprefix(_BOM)
             text = raw.decode("utf-8", "replace").strip("\r\n")
             if text.strip():
-                yield Line(number, text, _read(raw))
+                yield Line(number, text[:_KEPT_CHARACTERS], _read(raw))
+    except DealtrailError as refusal:
+        yield Line(number + 1, "", refusal.with_traceback(None))
     except (OSError, EOFError, zlib.error) as trouble:
         yield Line(number + 1, "", error("invalid_json", why=f"the file cannot be read any further: {trouble}"))
 
 
-def _plain(file: IO[bytes]) -> Iterable[bytes]:
-    buffered = file if hasattr(file, "peek") else io.BufferedReader(file)  # type: ignore[type-var]
-    compressed = buffered.peek(2)[:2] == _GZIP
-    return gzip.open(buffered) if compressed else buffered
-
-
 def _read(raw: bytes) -> dict[str, Any] | DealtrailError:
+    from dealtrail.domain.actions import parse_action
+    from dealtrail.domain.texts import parse_json
+
     try:
-        return json_object(raw)
+        found = parse_json(raw)
+        if len(raw) > _LONG_BYTES:
+            parse_action(found)
     except DealtrailError as refusal:
         return refusal.with_traceback(None)
+    return found
 
 
 def import_lines(
@@ -131,7 +150,8 @@ def import_lines(
 ) -> dict[str, Any]:
     """Record the lines of a source, and report those that are refused on stderr as they come.
 
-    Returns the counts `lines`, `recorded`, `repeated`, whether anything was kept, and what was `refused`.
+    Returns the counts `lines`, `recorded`, `repeated`, `bad`, whether anything was kept, and of what was `refused`
+    the first thousand.
     """
     # The trail reads ahead of what it tells: the lines that it has not told about yet wait here.
     waiting: deque[Line] = deque()
@@ -141,7 +161,7 @@ def import_lines(
             waiting.append(line)
             yield line.action if isinstance(line.action, DealtrailError) else with_actor(line.action, actor)
 
-    recorded = repeated = done = 0
+    recorded = repeated = bad = done = 0
     refused: list[dict[str, Any]] = []
     with Ticker("importing") as progress:
         for done, outcome in enumerate(trail.record_each(actions(), atomic=atomic, dry_run=dry_run), 1):
@@ -149,13 +169,15 @@ def import_lines(
             repeated += outcome.repeated
             recorded += outcome.refused is None and not outcome.repeated
             if outcome.refused is not None:
-                refused.append(_refusal(line, outcome.refused))
+                bad += 1
+                _keep(refused, _refusal(line, outcome.refused))
             progress(done)
-    kept = not dry_run and not (atomic and refused)
+    kept = not dry_run and not (atomic and bad)
     return {
         "lines": done,
         "recorded": recorded if kept or dry_run else 0,
         "repeated": repeated,
+        "bad": bad,
         "refused": refused,
         "dry_run": dry_run,
         "kept": kept,
@@ -176,15 +198,18 @@ def import_mapped(
     refused: list[dict[str, Any]] = []
 
     def report(row: BadRow) -> None:
-        line = Line(row.line, json_text(row.row), row.refused)
-        told = _refusal(line, row.refused, f"{row.file}, line")
-        # A mapping that forgot one activity may refuse millions of rows: not all of them stay in memory.
-        if len(refused) < _LISTED_ROWS:
-            refused.append(told | {"file": row.file})
+        line = Line(row.line, json_text(row.row)[:_KEPT_CHARACTERS], row.refused)
+        _keep(refused, _refusal(line, row.refused, f"{row.file}, line") | {"file": row.file})
 
     with Ticker("importing") as progress:
         tally = import_rows(trail, mapping, events, cases, dry_run=dry_run, report=report, progress=progress)
     return msgspec.structs.asdict(tally) | {"refused": refused, "dry_run": dry_run, "kept": not dry_run}
+
+
+def _keep(refused: list[dict[str, Any]], told: dict[str, Any]) -> None:
+    """A mapping that forgot one activity may refuse millions of rows: not all of them stay in memory."""
+    if len(refused) < _LISTED_ROWS:
+        refused.append(told)
 
 
 def _refusal(line: Line, refusal: DealtrailError, where: str = "line") -> dict[str, Any]:
@@ -212,11 +237,11 @@ def tell(result: dict[str, Any], kind: str) -> None:
             counts += f", {result['repeated']:,} recorded before"
         if result.get("ignored"):
             counts += f", {result['ignored']:,} ignored"
-        counts = f"{counts}, {result.get('bad', len(result['refused'])):,} refused"
+        counts = f"{counts}, {result['bad']:,} refused"
         if result["dry_run"]:
             counts = f"A dry run, nothing was recorded. It would be: {counts}"
         elif not result["kept"]:
-            refused, lines = f"{len(result['refused']):,}", f"{result['lines']:,}"
+            refused, lines = f"{result['bad']:,}", f"{result['lines']:,}"
             counts = f"Nothing was recorded, since {refused} of {lines} lines were refused"
         return [text(counts)]
 

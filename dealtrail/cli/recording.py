@@ -8,7 +8,7 @@ import click
 from dealtrail.cli import options
 from dealtrail.cli.formats import answer, json_text
 from dealtrail.cli.progress import waiting
-from dealtrail.cli.values import DefinitionFile, action, json_object
+from dealtrail.cli.values import MAX_BYTES, DefinitionFile, action
 from dealtrail.domain.errors import error
 
 if TYPE_CHECKING:
@@ -40,14 +40,19 @@ def record(words: tuple[str, ...], actor: str | None, kind: str) -> None:
 
 
 def _action(words: tuple[str, ...]) -> dict[str, Any]:
+    from dealtrail.domain.texts import parse_json
+
     if words in ((), ("-",)):
         if not words and sys.stdin.isatty():
             raise click.UsageError("give an action, such as: win_deal deal=D-1")
-        return json_object(sys.stdin.buffer.read())
+        given = sys.stdin.buffer.read(MAX_BYTES + 1)
+        if len(given) > MAX_BYTES:
+            raise error("invalid_json", why=f"it is longer than {MAX_BYTES} bytes")
+        return parse_json(given)
     if words[0].lstrip().startswith(("{", "[")):
         if len(words) > 1:
             raise click.UsageError("give one action as JSON, in quotes and nothing behind it")
-        return json_object(words[0])
+        return parse_json(words[0])
     if "=" in words[0]:
         raise click.UsageError("begin with the name of the action, such as: win_deal deal=D-1")
     return action(words[0], words[1:])

@@ -3,13 +3,14 @@
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import click
 
-from dealtrail.domain.errors import error
+from dealtrail.domain.errors import DealtrailError
 
+# As much as a definition or an action may reasonably have, so that no file fills the memory.
+MAX_BYTES = 1_048_576
 _AMOUNT = re.compile(r"(?P<amount>\S+)[ :](?P<currency>[A-Za-z]{3})")
 
 
@@ -38,9 +39,14 @@ class DefinitionFile(click.ParamType[dict[str, Any]]):
         if isinstance(value, dict):
             return value
         try:
-            text = Path(value).read_text(encoding="utf-8-sig")
+            with open(value, "rb") as file:
+                read = file.read(MAX_BYTES + 1)
         except OSError as trouble:
             self.fail(f"{value}: {os.strerror(trouble.errno or 0)}", param, ctx)
+        if len(read) > MAX_BYTES:
+            self.fail(f"{value} is longer than {MAX_BYTES:,} bytes", param, ctx)
+        try:
+            text = read.decode("utf-8-sig")
         except UnicodeDecodeError:
             self.fail(f"{value} is not UTF-8 text", param, ctx)
         held = _parsed(text, value, self, param, ctx)
@@ -58,15 +64,17 @@ class DefinitionFile(click.ParamType[dict[str, Any]]):
 def _parsed(
     text: str, path: str, kind: DefinitionFile, param: click.Parameter | None, ctx: click.Context | None
 ) -> Any:
-    import tomllib
+    from dealtrail.domain.texts import parse_toml, strict_json
 
-    import msgspec
-
+    if path.lower().endswith(".toml"):
+        try:
+            return parse_toml(text)
+        except ValueError as trouble:
+            kind.fail(f"{path} is not valid TOML: {trouble}", param, ctx)
     try:
-        return tomllib.loads(text) if path.lower().endswith(".toml") else msgspec.json.decode(text)
-    except (tomllib.TOMLDecodeError, msgspec.DecodeError, RecursionError) as trouble:
-        syntax = "TOML" if path.lower().endswith(".toml") else "JSON (a TOML file's name ends in .toml)"
-        kind.fail(f"{path} is not valid {syntax}: {trouble}", param, ctx)
+        return strict_json(text)
+    except DealtrailError as refusal:
+        kind.fail(f"{path} is not valid JSON (a TOML file's name ends in .toml): {refusal.message}", param, ctx)
 
 
 def scalar(text: str) -> Any:
@@ -135,16 +143,6 @@ def _field(field: str, text: str) -> Any:
     if field in ("value", "attributes", "personal", "stages", "moves", "reasons", "reason_moves", "assignment"):
         return json_value(text)
     return word(text)
-
-
-def json_object(text: str | bytes) -> dict[str, Any]:
-    """A JSON object. Errors: invalid_json."""
-    import msgspec
-
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError, UnicodeEncodeError, RecursionError) as trouble:
-        raise error("invalid_json", why=str(trouble)) from None
 
 
 def json_value(text: str) -> Any:

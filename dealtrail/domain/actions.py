@@ -258,7 +258,10 @@ def request_digest(action: Action) -> bytes:
     named = sorted((name, content.pop(name) is None) for name in PERSONAL if name in content)
     if action.at is not None:
         content["at"] = instant(action.at)
-    return sha256(msgspec.json.encode([content, named], order="sorted")).digest()
+    try:
+        return sha256(msgspec.json.encode([content, named], order="sorted")).digest()
+    except UnicodeEncodeError:  # what its shape leaves open, as lists of stages, is looked at after this
+        raise error("invalid_field", None, why="a text in it holds half a character") from None
 
 
 def _flat(action: Action) -> dict[str, Any]:

@@ -137,7 +137,7 @@ _IMPORT: dict[str, str] = {
     "invalid_mapping": "the mapping is no TOML: {why}",
     "late_row": "a row of the same case and time that comes after this one was imported before; the log would turn "
     "them round: amend the deal instead",
-    "line_too_long": "{path}, line {line} is longer than {most} bytes; give a CSV file with one row a line",
+    "line_too_long": "{path}, line {line} is longer than {most} bytes; give a file with one row or action a line",
     "missing_column": "{path} has no column {column}{nearest}; see `columns` in the mapping",
     "row_changed": "this row was imported before, as event {version}, with other content or by another mapping; "
     "amend that event, or give the row as it was",

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, TypeGuard
 
 import msgspec
@@ -28,6 +29,9 @@ _CODE_OF_FIELD = {
     "key": "invalid_key",
     "to": "invalid_key",
 }
+# Reading a key takes time that grows with the square of its parts and more: one of some thousands hangs. No key of ours
+# has more than three.
+_LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""", re.ASCII)
 _QUOTED = re.compile(r"`(.*)`", re.DOTALL)
 
 
@@ -36,9 +40,17 @@ def parse_json(given: bytes | str) -> dict[str, Any]:
 
     Bytes are UTF-8. Errors: invalid_json (other text, no object, NaN, a number too long to be read), duplicate_key.
     """
+    found = strict_json(given)
+    if not isinstance(found, dict):
+        raise error("invalid_json", why='give an object such as {"action": "open_deal", ...}')
+    return found
+
+
+def strict_json(given: bytes | str) -> Any:
+    """Whatever a JSON text holds. Errors: those of `parse_json`."""
     try:
         text = given.decode() if isinstance(given, bytes | bytearray) else given
-        found = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
     except UnicodeDecodeError as trouble:
         raise error("invalid_json", why=f"byte {trouble.start} is no UTF-8") from None
     except json.JSONDecodeError as trouble:
@@ -49,9 +61,6 @@ def parse_json(given: bytes | str) -> dict[str, Any]:
         raise error("invalid_json", why="it is nested too deeply") from None
     except TypeError:
         raise error("invalid_json", why="give it as bytes or text") from None
-    if not isinstance(found, dict):
-        raise error("invalid_json", why='give an object such as {"action": "open_deal", ...}')
-    return found
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,6 +74,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise error("invalid_json", why=f"{name} is no number")
+
+
+def parse_toml(text: str, number: Callable[[str], Any] = float) -> dict[str, Any]:
+    """What a TOML text holds; `number` makes its numbers with a point. Raises ValueError where it is none."""
+    if _LONG_KEY.search(text):
+        raise ValueError("a key in it has more than 16 parts")
+    try:
+        return tomllib.loads(text, parse_float=number)
+    except ArithmeticError:
+        raise ValueError("a number in it is no decimal") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def plain(given: Any, field: str, depth: int = 0) -> Any:
@@ -159,11 +180,16 @@ def _found(given: object, path: str) -> object:
     return given
 
 
-def without_nulls(given: object) -> object:
-    """Stages, their actions and the like without fields that are null: an optional one is absent then."""
-    if isinstance(given, Mapping):
-        return {name: without_nulls(value) for name, value in given.items() if value is not None}
-    return [without_nulls(one) for one in given] if isinstance(given, list | tuple) else given
+def without_nulls(given: object, levels: int = 6) -> object:
+    """Stages, their actions and the like without fields that are null: an optional one is absent then.
+
+    Nothing of a definition lies as deep as `levels`, such as lists in maps; what does is left as it is, to be refused.
+    """
+    if levels and isinstance(given, Mapping):
+        return {name: without_nulls(value, levels - 1) for name, value in given.items() if value is not None}
+    if levels and isinstance(given, list | tuple):
+        return [without_nulls(one, levels - 1) for one in given]
+    return given
 
 
 def unique(keys: Sequence[str], where: str) -> None:

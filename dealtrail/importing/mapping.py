@@ -2,7 +2,6 @@
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -15,8 +14,10 @@ from dealtrail.domain.definitions import parse_stages
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.money import CURRENCIES
 from dealtrail.domain.terms import parse_terms
-from dealtrail.domain.texts import Key, Word, shaped
+from dealtrail.domain.texts import Key, Word, parse_toml, shaped
 from dealtrail.domain.times import zone
+
+MAX_MAPPING_BYTES = 1_048_576
 
 Column = Annotated[str, Meta(min_length=1)]
 StageOf = dict[str, Key]
@@ -100,11 +101,14 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def load(cls, path: str | os.PathLike[str]) -> "Mapping":
         """The mapping of a TOML file. Errors: unreadable_file, and as `parse`."""
         try:
-            with open(path, encoding="utf-8") as file:
-                text = file.read()
-        except (OSError, UnicodeError) as trouble:
+            with open(path, "rb") as file:
+                held = file.read(MAX_MAPPING_BYTES + 1)
+            text = held[:MAX_MAPPING_BYTES].decode("utf-8-sig")
+        except (OSError, ValueError) as trouble:
             why = getattr(trouble, "strerror", None) or "it is not UTF-8"
             raise error("unreadable_file", path=os.fspath(path), why=why) from None
+        if len(held) > MAX_MAPPING_BYTES:
+            raise error("unreadable_file", path=os.fspath(path), why=f"it is longer than {MAX_MAPPING_BYTES} bytes")
         return cls.parse(text)
 
     @classmethod
@@ -115,8 +119,8 @@ class Mapping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         unknown_currency, and those of a definition.
         """
         try:
-            plain = tomllib.loads(text, parse_float=Decimal)
-        except (ValueError, ArithmeticError, RecursionError) as trouble:
+            plain = parse_toml(text, Decimal)
+        except ValueError as trouble:
             raise error("invalid_mapping", why=str(trouble)) from None
         # Table by table, so that a mistyped word is compared with the words of its own table.
         for table, kind in (("pipeline", PipelineTable), ("columns", Columns), ("activities", Activities)):

@@ -112,13 +112,7 @@ class CsvFile:
                 raw: IO[bytes] = self._opened.enter_context(open(source, "rb"))  # noqa: SIM115  the stack closes it
             else:
                 raw = source
-            packed = _Counted(raw)
-            # A buffer, so that the first bytes can be looked at also where the input cannot be wound back.
-            buffered = io.BufferedReader(packed)
-            if buffered.peek(2)[:2] != _GZIP:
-                return buffered
-            unpacked = _Counted(gzip.GzipFile(fileobj=buffered), self.name, packed)  # type: ignore[arg-type]
-            return io.BufferedReader(unpacked, 65_536)
+            return unpacked(raw, self.name)
         except (OSError, ValueError) as trouble:
             raise self._unreadable(trouble) from None
 
@@ -146,11 +140,23 @@ class CsvFile:
         return error("unreadable_file", path=self.name, why=getattr(trouble, "strerror", None) or str(trouble))
 
 
+def unpacked(raw: IO[bytes], name: str) -> IO[bytes]:
+    """The bytes of a stream, unpacked where they are gzipped. Errors, where they are read: gzip_bomb."""
+    packed = _Counted(raw)
+    # A buffer, so that the first bytes can be looked at also where the input cannot be wound back.
+    buffered = io.BufferedReader(packed)
+    if buffered.peek(2)[:2] != _GZIP:
+        return buffered
+    opened = _Counted(gzip.GzipFile(fileobj=buffered), name, packed)  # type: ignore[arg-type]
+    return io.BufferedReader(opened, 65_536)
+
+
 class _Counted(io.RawIOBase):
     """A stream that counts what was read of it, and stops where that grew too far beyond what it was unpacked from."""
 
     def __init__(self, inner: IO[bytes], name: str = "", packed: "_Counted | None" = None) -> None:
-        self._inner = inner
+        # What is there at once: whoever writes into a pipe line by line is not kept waiting for a buffer to fill.
+        self._read = getattr(inner, "read1", inner.read)
         self._name = name
         self._packed = packed
         self.count = 0
@@ -161,7 +167,7 @@ class _Counted(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill a buffer as far as one read goes. Errors: gzip_bomb."""
-        data = self._inner.read(len(buffer))
+        data = self._read(len(buffer))
         buffer[: len(data)] = data
         self.count += len(data)
         if self._packed is not None and self.count > max(_RATIO_FROM_BYTES, MAX_GZIP_RATIO * self._packed.count):

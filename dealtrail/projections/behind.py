@@ -1,22 +1,33 @@
 """The deals behind a cell of a report."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from eventsourcing.sqlite import SQLiteCursor
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.reasons import REASONED
-from dealtrail.domain.texts import shaped
-from dealtrail.domain.times import instant
+from dealtrail.domain.texts import plain, shaped
+from dealtrail.domain.times import parse_time
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
-from dealtrail.projections.question import Asked, Facts, Lens, When, fits, known_pipelines, lens_of, stage_index
+from dealtrail.projections.question import (
+    Asked,
+    Facts,
+    Lens,
+    When,
+    fits,
+    known_pipeline,
+    known_pipelines,
+    lens_of,
+    stage_index,
+)
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.ways import behind, way_of
 from dealtrail.store.log import Log
@@ -39,8 +50,8 @@ def deals_behind(
     reason: str | UnsetType | None,
 ) -> list[DealView]:
     """The deals behind a cell; see `Trail.deals`."""
-    question = report.question
-    at = When(instant(report.as_of), instant(report.known_at), report.position)
+    question = _Question(report.question)
+    at = _when(report)
     asked = Asked.parsed(question["definition"], question["group_by"], question["where"], question["tz"])
     names = asked.group_by
     if group is not None and not (isinstance(group, Mapping) and set(group) == set(names)):
@@ -56,7 +67,7 @@ def deals_behind(
 
     with model.answering(at.position) as c:
         known = known_pipelines(c, at.position)
-        lens = lens_of(known[report.pipeline], asked.definition, at)
+        lens = lens_of(known_pipeline(c, report.pipeline, at.position), asked.definition, at)
         index = None if stage is None else stage_index(lens, stage)
         numbers: set[int] = set()
         if isinstance(report, PipelineReport):
@@ -76,6 +87,18 @@ def deals_behind(
         return views(c, log, at, known, numbers)
 
 
+class _Question(dict[str, Any]):
+    """A report's question. A report may have been read back from a file, and that may have been changed."""
+
+    def __missing__(self, name: str) -> Any:
+        raise error("missing_field", f"report.question.{name}")
+
+
+def _when(report: Report) -> When:
+    as_of, known_at = (parse_time(getattr(report, name), f"report.{name}") for name in ("as_of", "known_at"))
+    return When(as_of, known_at, shaped(report.position, Annotated[int, Meta(ge=0, le=2**53)], "report.position"))
+
+
 def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Mapping[str, Any]) -> list[Journey]:
     of_cohort = AskedOfCohort.parsed(question["cohort"], question["within"], question["fiscal_year_start"], asked.tz)
     by = (*asked.group_by, "currency")
@@ -86,6 +109,11 @@ def report_of(given: object) -> Report:
     """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
     if isinstance(given, Report):
         return given
+    given = plain(given, "report")
+    try:
+        msgspec.json.encode(given)  # what no file holds, such as half a character, no digest can be made of
+    except (TypeError, ValueError) as trouble:
+        raise error("invalid_field", "report", why=str(trouble)) from None
     question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
     name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
     if not isinstance(name, str) or name not in _KINDS:

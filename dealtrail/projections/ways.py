@@ -95,6 +95,8 @@ def behind(
         raise error("invalid_field", "stage", why="it goes with the field loops; give a path for other fields")
     if path is not None and field == "loops":
         raise error("invalid_field", "path", why="give a stage for the field loops")
+    if path is not None and not _is_path(path):
+        raise error("invalid_field", "path", why="give a list of the keys of stages, or of won or null")
     keys = [*under.keys, "won"]
     places = None if path is None else tuple(_place(keys, key) for key in path)
     if field == "loops":
@@ -106,6 +108,10 @@ def behind(
         return lambda way: any(step[0] == field and places in (None, step[1:]) for step in way.against)
     counts = PATH_FIELDS[field]
     return lambda way: places in (None, way.visits) and counts(way)
+
+
+def _is_path(given: object) -> bool:
+    return isinstance(given, list | tuple) and all(key is None or isinstance(key, str) for key in given)
 
 
 def _place(keys: list[str], key: str | None) -> int | None:

@@ -142,14 +142,16 @@ class LineFile:
         try:
             found = parse_json(raw)
             header = msgspec.convert(found, Header)
-        except (DealtrailError, msgspec.ValidationError):
+        except (DealtrailError, msgspec.ValidationError, UnicodeEncodeError):
             raise self.invalid(why) from None
         if header.dealtrail not in ("log", "history"):
             raise self.invalid(why)
         for name, given, known in (("lines", header.lines, LINES), ("format", header.format, FORMAT)):
             if given > known:
                 raise error("newer_store", path=self.path, sign=f"{name} {given}")
-        if header.dealtrail == "log" and not 1 <= len(header.log) <= 64:
+        if header.dealtrail == "log" and not (
+            header.log.isascii() and header.log.isprintable() and 1 <= len(header.log) <= 64
+        ):
             raise self.invalid("the header names no log")
         return header
 
@@ -173,7 +175,7 @@ class LineFile:
     def _finish(self, found: dict[str, Any], count: int) -> None:
         try:
             self.trailer = msgspec.convert(found, Trailer)
-        except msgspec.ValidationError as trouble:
+        except (msgspec.ValidationError, UnicodeEncodeError) as trouble:
             raise self.invalid(f"this is no trailer: {trouble}") from None
         if self.trailer.dealtrail != "end":
             raise self.invalid("a second header stands in the file; give one file for each export")

@@ -41,10 +41,8 @@ class Imported(msgspec.Struct, frozen=True):
 
 def record_all(log: Log, actions: Iterable[Given], progress: Progress | None) -> list[Recorded]:
     """One atomic step; see `Trail.record_all`."""
-    if not isinstance(actions, Iterable):
-        raise error("invalid_field", "actions", why="give a list of actions")
     parsed: list[Action] = []
-    for action in actions:
+    for action in _listed(actions):
         try:
             parsed.append(parse_action(action))
         except DealtrailError as refusal:
@@ -63,7 +61,7 @@ def record_each(
     log: Log, actions: Iterable[Given | DealtrailError], *, atomic: bool, dry_run: bool
 ) -> Iterator[Imported]:
     """Many steps; see `Trail.record_each`."""
-    numbered = enumerate(actions, 1)
+    numbered = enumerate(_listed(actions), 1)
     if atomic or dry_run:
         yield from _at_once(log, numbered, dry_run)
         return
@@ -84,6 +82,12 @@ def _at_once(log: Log, numbered: Iterable[tuple[int, Any]], dry_run: bool) -> It
             if line % _STEPS_PER_COMMIT == 0:
                 writing.flush()
             yield outcome
+
+
+def _listed(actions: Any) -> Iterable[Any]:
+    if not isinstance(actions, Iterable):
+        raise error("invalid_field", "actions", why="give a list of actions")
+    return actions
 
 
 def rehearse(log: Log, action: Given) -> None:
