@@ -177,19 +177,19 @@ def test_the_log_is_read_a_chunk_at_a_time(path, monkeypatch):
     assert found(path) == [("chain", 10)]
 
 
-def test_a_verification_holds_a_deal_in_memory_and_not_the_log(tmp_path):
+def test_a_verification_holds_some_deals_in_memory_and_not_the_log(tmp_path):
     with Trail.open(tmp_path / "big.db", clock=NOW) as trail:
         trail.record(B2B)
         title = "x" * 20_000
-        trail.record_all([{"action": "open_deal", "pipeline": "b2b", "title": title} for _ in range(200)])
-        assert trail.pipeline_report("b2b").total.deals == 200
+        trail.record_all([{"action": "open_deal", "pipeline": "b2b", "title": title} for _ in range(1_000)])
+        assert trail.pipeline_report("b2b").total.deals == 1_000
         tracemalloc.start()
         try:
             assert trail.verify().ok
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert peak < 1_000_000 < 200 * len(title)
+    assert peak < 8_000_000 < 1_000 * len(title) / 2
 
 
 def test_progress_counts_each_event_as_stored_and_as_folded_while_others_record(path, monkeypatch):
@@ -683,7 +683,9 @@ def flipped(path, places, rnd):
         try:
             seen = "" if verified(path).ok else "named"
         except DealtrailError as refusal:
-            assert refusal.code in ("damaged", "not_a_store", "newer_store"), (place, refusal)
+            # Byte 18 says which version of SQLite's format may write: a greater one than SQLite knows is only read.
+            refused = {"damaged", "not_a_store", "newer_store"} | ({"read_only"} if place == 18 else set())
+            assert refusal.code in refused, (place, refusal)
             seen = "refused at opening"
         counted[seen if changed else kind_of(data, place, page_size)] += 1
         assert seen or not changed, f"a change of a stored value at byte {place} was not seen"

@@ -185,7 +185,7 @@ class Reading:
         )
         cursor = self._c.sqlite_cursor
         # By the lot: SQLite and the fold disturb one another less in the caches of the processor.
-        rows = chain.from_iterable(iter(lambda: cursor.fetchmany(2_000), []))
+        rows = chain.from_iterable(iter(lambda: cursor.fetchmany(256), []))
         for stream, group in groupby(rows, key=lambda row: row[0]):
             yield stream, self._stream(group)
 
