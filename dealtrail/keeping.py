@@ -24,13 +24,9 @@ from dealtrail.asking import (
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
-from dealtrail.projections.behind import report_of
-from dealtrail.projections.checking import ReportCheck, check_report
-from dealtrail.projections.conformance import ConformanceReport
-from dealtrail.projections.funnel_report import FunnelReport
+from dealtrail.projections.checking import Checked, ReportCheck, check_report, kept_report
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
-from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.status import Status, status
 from dealtrail.projections.verification import Verification, verify
 from dealtrail.store import forgetting
@@ -79,16 +75,14 @@ class Keeping(Asking):
         self._gate.ask(AskVerify())
         return verify(self._log, self._model, kept, progress)
 
-    def check_report(
-        self, report: PipelineReport | FunnelReport | ConformanceReport | Mapping[str, Any]
-    ) -> ReportCheck:
+    def check_report(self, report: Checked | Mapping[str, Any]) -> ReportCheck:
         """Make a report again from its own question, and tell whether it is the same, or what differs and why.
 
         `report` may be one that was read back from its JSON, as a dict. The answer also says what the same question
         would say otherwise as known now, and which later events explain it. Errors: those of the report's shape, such
         as missing_field and invalid_field.
         """
-        given = report_of(report)
+        given = kept_report(report)
         with self._asked(AskCheckReport(report=given)):
             return check_report(self._log, self._model, given)
 
