@@ -35,7 +35,7 @@ from dealtrail.store.feed import feed
 from dealtrail.store.forgetting import Forgotten
 from dealtrail.store.heads import Head
 from dealtrail.store.keys import Keys
-from dealtrail.store.recording import Progress
+from dealtrail.store.recording import Progress, redistribute
 from dealtrail.store.restoring import Restored, restore
 from dealtrail.store.sealing import shown
 from dealtrail.store.verifying import end_of
@@ -180,6 +180,10 @@ class Keeping(Asking):
         return restore(os.fspath(path), [os.fspath(file) for file in files], clock, progress)
 
     def rebuild(self, progress: Progress | None = None) -> None:
-        """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
+        """Make the read model anew from the log; `progress` is called with how many events of how many are folded.
+
+        The next lead then makes anew the index by which leads are distributed.
+        """
         self._gate.ask(AskRebuild())
         self._model.rebuild(progress)
+        redistribute(self._log)
