@@ -166,18 +166,20 @@ class Keeping(Asking):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         progress: Progress | None = None,
+        keys: Keys | None = None,
     ) -> Restored:
         """Found a new store from JSON Lines: a log as it was, or a history that was recorded elsewhere.
 
         For a log give what `backup` wrote with `since=0`, then its increments in order: positions, times and chain are
-        the same, and so are all digests. A history is one file of actions that bear a `recorded_at`. `progress` is
-        called with how many bytes of how many are read. Errors: file_exists, cut_file, invalid_line, log_gap,
+        the same, and so are all digests. A history is one file of actions that bear a `recorded_at`; with `keys` its
+        personal texts are encrypted from the start, while those of a log stay as they are. `progress` is called with
+        how many bytes of how many are read. Errors: file_exists, cut_file, invalid_line, log_gap,
         other_log, wrong_chain, not_after_previous, newer_store, and for a history those of its actions; nothing is left
         at `path` then. Where it came in a line, `facts["line"]` says in which.
         """
         if isinstance(files, str | os.PathLike):
             raise error("invalid_field", "files", why="give a list of paths, in order")
-        return restore(os.fspath(path), [os.fspath(file) for file in files], clock, progress)
+        return restore(os.fspath(path), [os.fspath(file) for file in files], clock, progress, keys)
 
     def rebuild(self, progress: Progress | None = None) -> None:
         """Make the read model anew from the log; `progress` is called with how many events of how many are folded.
