@@ -514,6 +514,7 @@ def test_another_process_goes_on_where_the_last_one_stopped(path):
         "UPDATE distribution SET made_by = 0",
         "UPDATE distribution SET chain = zeroblob(32)",
         "UPDATE distribution SET position = 99",
+        "UPDATE distribution SET position = 'none'",
         "DROP TABLE distribution_open",
     ],
 )

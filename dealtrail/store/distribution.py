@@ -79,8 +79,8 @@ def catch_up(reading: Reading, head: Head) -> None:
     position, chain, made_by = c.fetchone() or (0, b"", 0)
     if position == head.position and chain == head.chain and made_by == _MADE_BY:
         return
-    behind = head.position - position
-    if made_by != _MADE_BY or reading.chain_at(position) != chain or behind > max(_ANEW_BEHIND, position):
+    continues = made_by == _MADE_BY and reading.chain_at(position) == chain
+    if not continues or head.position - position > max(_ANEW_BEHIND, position):
         position = 0
         for table in _TABLES:
             c.execute(f"DELETE FROM {table}")
