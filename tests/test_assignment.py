@@ -571,6 +571,13 @@ def test_an_index_that_was_edited_is_named_by_a_verification_and_made_anew_by_a_
         assert trail.verify().ok
 
 
+def test_an_index_that_cannot_be_read_is_named_by_a_verification(path):
+    defined(path, round_robin("anna"))
+    plain(path, "CREATE TABLE distribution (something)")  # that of another program
+    with Trail.open(path) as trail:
+        assert [one.kind for one in trail.verify().findings] == ["distribution"]
+
+
 def test_a_lead_that_finds_an_index_of_other_events_is_refused_and_says_what_helps(path):
     defined(path, round_robin("anna", "ben"))
     with Trail.open(path) as trail:

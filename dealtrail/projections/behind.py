@@ -95,7 +95,7 @@ class _Question(dict[str, Any]):
         raise error("missing_field", f"report.question.{name}")
 
 
-def _when(report: Report) -> When:
+def _when(report: Report | ClosingReport) -> When:
     as_of, known_at = (parse_time(getattr(report, name), f"report.{name}") for name in ("as_of", "known_at"))
     return When(as_of, known_at, shaped(report.position, Annotated[int, Meta(ge=0, le=2**53)], "report.position"))
 

@@ -63,11 +63,12 @@ def verify(log: Log, model: ReadModel, kept: Head | None, progress: Progress | N
             with model.as_it_stands() as c:
                 read_position, wrong = folded(log, end.position, c, lambda done, of: told(of + done))
             found += wrong
-            found += [] if wrong else _turns(log)
         except DealtrailError as trouble:
             if trouble.code not in ("damaged", "not_a_store"):
                 raise
             found.append(Finding("read_model", f"its files cannot be read: {trouble.facts['why']}"))
+        if all(finding.kind != "event" for finding in found):
+            found += _turns(log)
     told(2 * end.position)
     _note(log, model, end, found)
     return Verification(not found, end.position, end.chain, str(end), read_position, found)
@@ -75,14 +76,17 @@ def verify(log: Log, model: ReadModel, kept: Head | None, progress: Progress | N
 
 def _turns(log: Log) -> list[Finding]:
     """What is wrong with the index by which leads are distributed, if the log has one."""
-    with log.reading() as reading:
-        if not distribution.is_there(reading):
-            return []
-        why = "not what the log says; rebuild makes the index anew by which leads are distributed"
+    why = "not what the log says; rebuild makes the index anew by which leads are distributed"
+    try:
+        with log.reading() as reading:
+            unlike = list(islice(distribution.unlike(reading), MOST)) if distribution.is_there(reading) else []
+    except DealtrailError as trouble:
+        if trouble.code != "damaged":
+            raise
         return [
-            Finding("distribution", f"{table} ({row}): {why}", table=table, row=row)
-            for table, row in islice(distribution.unlike(reading), MOST)
+            Finding("distribution", f"the index by which leads are distributed cannot be read: {trouble.facts['why']}")
         ]
+    return [Finding("distribution", f"{table} ({row}): {why}", table=table, row=row) for table, row in unlike]
 
 
 def unopened(refusal: DealtrailError) -> Verification:
