@@ -108,11 +108,11 @@ def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Map
 
 def report_of(given: object) -> Report:
     """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
-    return one_of(KINDS, given, "; one of {} names its deals itself")  # type: ignore[no-any-return]
+    return one_of(KINDS, given, "; any other names its deals itself")  # type: ignore[no-any-return]
 
 
 def one_of(kinds: Mapping[str, Any], given: object, otherwise: str = "") -> Any:
-    """A report of one of some kinds, also as its JSON says it; `otherwise` is what is said to one of another name.
+    """A report of one of some kinds, also as its JSON says it; `otherwise` is what is said beside to one of another.
 
     Errors: invalid_field, those of its shape.
     """
@@ -126,7 +126,7 @@ def one_of(kinds: Mapping[str, Any], given: object, otherwise: str = "") -> Any:
     question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
     name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
     if not isinstance(name, str) or name not in kinds:
-        why = f"give a report of {', '.join(kinds)}{otherwise.format(name)}"
+        why = f"give a report of {', '.join(kinds)}{otherwise}"
         raise error("invalid_field", "report", why=why)
     return shaped(given, kinds[name], "report")
 
