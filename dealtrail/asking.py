@@ -12,6 +12,7 @@ from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
 from dealtrail.projections.behind import Report
+from dealtrail.projections.checking import Checked
 from dealtrail.projections.question import When
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
@@ -193,7 +194,7 @@ class AskVerify(Question, frozen=True, kw_only=True, tag="verify"):
 class AskCheckReport(Question, frozen=True, kw_only=True, tag="check_report"):
     """`Trail.check_report`: the answer tells what the report's question says now. The report came from the caller."""
 
-    report: Report
+    report: Checked
 
 
 class AskRebuild(Question, frozen=True, kw_only=True, tag="rebuild"):

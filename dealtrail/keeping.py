@@ -24,13 +24,9 @@ from dealtrail.asking import (
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
-from dealtrail.projections.behind import report_of
-from dealtrail.projections.checking import ReportCheck, check_report
-from dealtrail.projections.conformance import ConformanceReport
-from dealtrail.projections.funnel_report import FunnelReport
+from dealtrail.projections.checking import Checked, ReportCheck, check_report, kept_report
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened
-from dealtrail.projections.pipeline_report import PipelineReport
 from dealtrail.projections.status import Status, status
 from dealtrail.projections.verification import Verification, verify
 from dealtrail.store import forgetting
@@ -39,7 +35,7 @@ from dealtrail.store.feed import feed
 from dealtrail.store.forgetting import Forgotten
 from dealtrail.store.heads import Head
 from dealtrail.store.keys import Keys
-from dealtrail.store.recording import Progress
+from dealtrail.store.recording import Progress, redistribute
 from dealtrail.store.restoring import Restored, restore
 from dealtrail.store.sealing import shown
 from dealtrail.store.verifying import end_of
@@ -79,16 +75,14 @@ class Keeping(Asking):
         self._gate.ask(AskVerify())
         return verify(self._log, self._model, kept, progress)
 
-    def check_report(
-        self, report: PipelineReport | FunnelReport | ConformanceReport | Mapping[str, Any]
-    ) -> ReportCheck:
+    def check_report(self, report: Checked | Mapping[str, Any]) -> ReportCheck:
         """Make a report again from its own question, and tell whether it is the same, or what differs and why.
 
         `report` may be one that was read back from its JSON, as a dict. The answer also says what the same question
         would say otherwise as known now, and which later events explain it. Errors: those of the report's shape, such
         as missing_field and invalid_field.
         """
-        given = report_of(report)
+        given = kept_report(report)
         with self._asked(AskCheckReport(report=given)):
             return check_report(self._log, self._model, given)
 
@@ -172,20 +166,26 @@ class Keeping(Asking):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         progress: Progress | None = None,
+        keys: Keys | None = None,
     ) -> Restored:
         """Found a new store from JSON Lines: a log as it was, or a history that was recorded elsewhere.
 
         For a log give what `backup` wrote with `since=0`, then its increments in order: positions, times and chain are
-        the same, and so are all digests. A history is one file of actions that bear a `recorded_at`. `progress` is
-        called with how many bytes of how many are read. Errors: file_exists, cut_file, invalid_line, log_gap,
+        the same, and so are all digests. A history is one file of actions that bear a `recorded_at`; with `keys` its
+        personal texts are encrypted from the start, while those of a log stay as they are. `progress` is called with
+        how many bytes of how many are read. Errors: file_exists, cut_file, invalid_line, log_gap,
         other_log, wrong_chain, not_after_previous, newer_store, and for a history those of its actions; nothing is left
         at `path` then. Where it came in a line, `facts["line"]` says in which.
         """
         if isinstance(files, str | os.PathLike):
             raise error("invalid_field", "files", why="give a list of paths, in order")
-        return restore(os.fspath(path), [os.fspath(file) for file in files], clock, progress)
+        return restore(os.fspath(path), [os.fspath(file) for file in files], clock, progress, keys)
 
     def rebuild(self, progress: Progress | None = None) -> None:
-        """Make the read model anew from the log; `progress` is called with how many events of how many are folded."""
+        """Make the read model anew from the log; `progress` is called with how many events of how many are folded.
+
+        The next lead then makes anew the index by which leads are distributed.
+        """
         self._gate.ask(AskRebuild())
         self._model.rebuild(progress)
+        redistribute(self._log)

@@ -514,6 +514,7 @@ def test_another_process_goes_on_where_the_last_one_stopped(path):
         "UPDATE distribution SET made_by = 0",
         "UPDATE distribution SET chain = zeroblob(32)",
         "UPDATE distribution SET position = 99",
+        "UPDATE distribution SET position = 'none'",
         "DROP TABLE distribution_open",
     ],
 )
@@ -527,6 +528,65 @@ def test_the_index_is_made_anew_where_it_does_not_continue_the_log(path, rule, h
         plain(path, "DELETE FROM distribution")
     with Trail.open(path) as trail:
         assert "".join(opened(trail, f"M{number}") for number in range(3)) == "bca"
+
+
+@pytest.mark.parametrize(
+    ("harm", "row"),
+    [
+        (
+            "DELETE FROM distribution_lead WHERE owner = 'anna'",
+            "distribution_lead pipeline='b2b', team='all', owner='anna', since=1",
+        ),
+        (
+            "UPDATE distribution_lead SET position = 3",
+            "distribution_lead pipeline='b2b', team='all', owner='anna', since=1",
+        ),
+        (
+            "INSERT INTO distribution_lead VALUES ('b2b', 'all', 'emil', 1, 3)",
+            "distribution_lead pipeline='b2b', team='all', owner='emil', since=1",
+        ),
+        ("DELETE FROM distribution_open WHERE deal = 'deal:L0'", "distribution_open deal='L0'"),
+        ("UPDATE distribution_open SET owner = 'carl' WHERE deal = 'deal:L1'", "distribution_open deal='L1'"),
+        (
+            "INSERT INTO distribution_open VALUES ('deal:X', 'b2b', 'anna')",
+            "distribution_open more than there are open deals with an owner",
+        ),
+        ("DROP TABLE distribution_lead", "distribution_lead all"),
+    ],
+)
+def test_an_index_that_was_edited_is_named_by_a_verification_and_made_anew_by_a_rebuild(path, harm, row):
+    defined(path, round_robin("anna", "ben", "carl"))
+    with Trail.open(path) as trail:
+        assert "".join(opened(trail, f"L{number}") for number in range(4)) == "abca"
+        trail.lose_deal("L3")
+        assert trail.verify().ok
+    plain(path, harm)
+    with Trail.open(path) as trail:
+        found = trail.verify().findings
+        assert {one.kind for one in found} == {"distribution"}
+        assert f"{found[0].table} {found[0].row}" == row
+        trail.rebuild()
+        assert trail.verify().ok
+        assert "".join(opened(trail, f"M{number}") for number in range(3)) == "bca"
+        assert trail.verify().ok
+
+
+def test_an_index_that_cannot_be_read_is_named_by_a_verification(path):
+    defined(path, round_robin("anna"))
+    plain(path, "CREATE TABLE distribution (something)")  # that of another program
+    with Trail.open(path) as trail:
+        assert [one.kind for one in trail.verify().findings] == ["distribution"]
+
+
+def test_a_lead_that_finds_an_index_of_other_events_is_refused_and_says_what_helps(path):
+    defined(path, round_robin("anna", "ben"))
+    with Trail.open(path) as trail:
+        opened(trail, "L0"), opened(trail, "L1")
+    plain(path, "UPDATE distribution_lead SET position = 1")  # that of the definition
+    with Trail.open(path) as trail:
+        assert code_of(opened, trail, "L2") == "damaged"
+        trail.rebuild()
+        assert opened(trail, "L2") == "a"
 
 
 def test_what_others_recorded_meanwhile_is_caught_up_with(path):

@@ -9,13 +9,14 @@ import subprocess
 import sys
 from contextlib import closing
 from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 from every_kind import PAST, forget_somebody
 from given import B2B, Clock, amend, code_of, euro, log, move, on, opening
 
-from dealtrail import DealtrailError, Trail
+from dealtrail import DealtrailError, KeyFile, Trail
 from dealtrail.store import copying, mapper, placing, restoring
 
 KINDS = set(mapper.TAGS.values())
@@ -618,6 +619,43 @@ def test_a_history_gets_the_times_of_its_lines_and_a_chain_of_its_own_and_is_mar
 
 def test_a_log_of_ones_own_bears_no_such_mark(trail):
     assert trail.status().brought == 0
+
+
+def test_a_history_that_is_restored_with_keys_holds_no_text_in_clear_and_can_be_forgotten(folder, clock):
+    texts = {"title": "Quillfeather", "personal": {"who": "Quillfeather"}}
+    past = [
+        at(1, B2B),
+        at(2, opening(2, subject="s", **texts)),
+        at(3, amend(1, owner="bob")),
+        at(4, log(4, note="Quill")),
+    ]
+    keys = KeyFile("crm.keys", bytes(32))
+    made = Trail.restore("crm.db", [history("crm.jsonl", *past)], clock=clock, keys=keys)
+    assert (made.position, made.brought) == (6, 5)  # behind the history stands that keys are configured
+    assert b"Quill" not in Path("crm.db").read_bytes()
+    with Trail.open("crm.db", clock=clock, keys=keys) as trail:
+        assert [event.recorded_at for event in trail.follow()] == [on(1), on(2), on(3), on(3), on(4), on(100)]
+        assert (trail.status().in_clear, trail.status().brought) == (0, 5)
+        assert [event.title or event.note for event in trail.history("D")] == [
+            "Quillfeather",
+            None,
+            "Quillfeather",
+            "Quill",
+        ]
+        assert trail.verify().ok
+        trail.adopt_keys(keys)
+        trail.log_activity("D", "call", note="Quill")
+        assert trail.forget("s", "u-1", "asked").erased == 4
+        assert {event.title or event.note for event in trail.history("D")} == {"[erased]", None}
+        assert trail.verify().ok
+    with Trail.open("crm.db", clock=clock) as trail:
+        assert code_of(trail.log_activity, "D", "call", note="Quill") == "keys_missing"
+
+
+def test_a_log_that_is_restored_keeps_its_texts_as_they_were_whatever_keys_are_given(trail, clock):
+    trail.backup("all.jsonl", since=0)
+    made = Trail.restore("new.db", ["all.jsonl"], clock=clock, keys=KeyFile("new.keys", bytes(32)))
+    assert f"{made.position}:{made.chain}" == str(trail.head())
 
 
 def test_the_same_history_restored_twice_says_the_same_under_two_chains(folder, clock):

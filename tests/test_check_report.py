@@ -12,7 +12,10 @@ from given import (
     amend,
     assign,
     code_of,
+    complete,
+    define,
     euro,
+    expect,
     given,
     log,
     lose,
@@ -57,8 +60,14 @@ def asked(past, kind="pipeline", **question):
     """A report, and the same as somebody reads it from a file."""
     past.clock.now = on(101)
     trail = past.trail
-    ask = {"pipeline": trail.pipeline_report, "funnel": trail.funnel_report, "conformance": trail.conformance}[kind]
-    report = ask("b2b", **({} if kind == "pipeline" else {"cohort": "2026-01"}), **question)
+    ask = {
+        "pipeline": trail.pipeline_report,
+        "funnel": trail.funnel_report,
+        "conformance": trail.conformance,
+        "closing": trail.closing_report,
+        "next_actions": trail.next_actions,
+    }[kind]
+    report = ask("b2b", **({"cohort": "2026-01"} if kind in ("funnel", "conformance") else {}), **question)
     return report, json.loads(msgspec.json.encode(report))
 
 
@@ -338,6 +347,73 @@ def test_a_version_that_may_no_longer_be_asked_for_is_told_and_the_report_stays_
     assert (where, field, before) == ("question", "definition", 1)
     assert now.startswith("cannot_restate")
     assert events(past, file) == [("pipeline b2b", "pipeline_redefined")]
+
+
+# Reports that name their deals themselves
+
+DUE = (
+    define(stage("lead", ["call"], ["mail"], rots_after_days=30), stage("offer")),
+    CARE,
+    opening(1, deal="A", owner="anna", value=euro("1200.50"), expected_close="2026-03-01"),
+    opening(2, deal="B", expected_close="2026-02-01"),
+    complete(3, "call", deal="B"),
+    expect(4, "2026-03-10", deal="A"),
+    opening(4, deal="C", pipeline="care", expected_close="2026-02-01"),
+)
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=repr)
+def test_a_closing_report_that_this_log_gave_is_equal(question):
+    if "definition" in question and question["definition"] is DRAFT:
+        question = {"definition": Draft(stages=[stage("small")], moves={"lead": "small", "offer": "small"})}
+    past = given(*DUE)
+    report, file = asked(past, "closing", **question)
+    for one in (report, file):
+        check = past.trail.check_report(one)
+        assert (check.ok, check.findings, check.since, check.events) == (True, [], [], [])
+
+
+@pytest.mark.parametrize("question", [{}, {"owner": "anna"}, {"as_of": on(40), "tz": "Asia/Tokyo"}], ids=repr)
+def test_next_actions_that_this_log_gave_are_equal(question):
+    past = given(*DUE)
+    report, file = asked(past, "next_actions", **question)
+    for one in (report, file):
+        check = past.trail.check_report(one)
+        assert (check.ok, check.findings, check.since, check.events) == (True, [], [], [])
+
+
+def test_a_closing_report_that_was_edited_is_told_and_what_came_later_explains_it():
+    past = given(*DUE)
+    _, file = asked(past, "closing", as_of=on(50))
+    check = past.trail.check_report(edited(file, "deals", 0, "days_pushed", to=8))
+    assert kinds(check) == ["content_digest", "report"]
+    place = file["deals"][0]["deal"]
+    assert told(check.differences) == [(f"deal {place}", "days_pushed", 8, file["deals"][0]["days_pushed"])]
+    check = past.trail.check_report(edited(file, "months", 0, "deals", to=8))
+    assert ("month 2026-02", "deals", 8, 1) in told(check.differences)
+    later(past, log(5, deal="A"), expect(6, None, deal="B"), complete(7, "mail", deal="B"), lose(60, deal="A"))
+    check = past.trail.check_report(file)
+    assert check.ok
+    assert ("month 2026-02", "deals", 1, None) in told(check.since)
+    assert ("month none", "deals", None, 1) in told(check.since)
+    assert [(one.deal, one.event) for one in check.events] == [("B", "expected_close_changed")]
+
+
+def test_next_actions_that_were_edited_are_told_and_what_came_later_explains_them():
+    past = given(*DUE)
+    _, file = asked(past, "next_actions", as_of=on(50))
+    assert [(row["deal"], row["action"]) for row in file["actions"]] == [("A", "call"), ("A", "mail"), ("B", "mail")]
+    check = past.trail.check_report(edited(file, "actions", 1, "required", to=True))
+    assert kinds(check) == ["content_digest", "report"]
+    assert told(check.differences) == [("action A mail", "required", True, False)]
+    later(
+        past, log(5, deal="A"), complete(7, "mail", deal="B"), assign(8, "bob", deal="B"), assign(60, "carl", deal="A")
+    )
+    check = past.trail.check_report(file)
+    assert check.ok
+    assert ("action B mail", "action", "mail", None) in told(check.since)
+    assert ("unowned B", "deal", "B", None) in told(check.since)
+    assert [(one.deal, one.event) for one in check.events] == [("B", "action_completed"), ("B", "deal_assigned")]
 
 
 def test_nothing_is_explained_where_no_figure_changed():

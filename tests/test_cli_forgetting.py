@@ -145,3 +145,13 @@ def test_who_founds_a_store_with_keys_founds_their_file_too(tmp_path):
     refused = run(app, ["define", "other", "--template", "freight"], env=env)
     assert (refused.exit_code, keys.exists()) == (1, False)
     assert "wrong_keys" in refused.stderr
+
+
+def test_a_history_that_is_restored_with_keys_is_encrypted(empty):
+    steps = [dict(step, recorded_at=step["at"]) for step in PAST]
+    lines = [{"dealtrail": "history", "lines": 1}, *steps, {"dealtrail": "end", "count": len(steps)}]
+    file = empty.file("crm.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    empty.env = {"DEALTRAIL_KEYS": str(empty.folder / "keys"), "DEALTRAIL_MASTER_KEY": MASTER_TEXT}
+    result = CliRunner().invoke(app, ["restore", str(empty.path), str(file)], env=empty.env)
+    assert result.stdout.startswith(f"{empty.path}: 7 events, recorded elsewhere up to position 6, verified\n")
+    assert (shown(empty), shown(empty, env=empty.env)) == ({"[encrypted]"}, {TITLE})

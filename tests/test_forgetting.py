@@ -309,6 +309,28 @@ def test_a_dry_run_makes_no_key(store):
         assert keys.steps == []
 
 
+@pytest.mark.parametrize("flushes", ["distribution", "length"])
+def test_a_dry_run_that_writes_on_its_way_makes_no_key_and_writes_no_text_in_clear(store, flushes, monkeypatch):
+    keys, written = Watched(store), []
+    flush = Writing.flush
+
+    def flushed(writing):
+        flush(writing)
+        written.extend(writing.reading.rows(0, writing.position, 10_000))
+
+    action = {"action": "open_deal", "pipeline": "led" if flushes == "distribution" else "b2b", "title": TITLE}
+    with store.open(keys=keys) as trail:
+        team = {"rule": "round_robin", "owners": [{"owner": "anna"}]}
+        trail.define_pipeline("led", stages("lead"), assignment=team)
+        end, steps = trail.status().position, len(keys.steps)
+        monkeypatch.setattr(Writing, "flush", flushed)
+        actions = ({**action, "deal": f"F{n}"} for n in range(3 if flushes == "distribution" else 1_001))
+        assert {one.refused for one in trail.record_each(actions, dry_run=True)} == {None}
+        assert written
+        assert not any(TITLE.encode() in (row[12] or b"") for row in written)
+        assert (trail.status().position, len(keys.steps)) == (end, steps)
+
+
 # Forgetting
 
 

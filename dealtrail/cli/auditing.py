@@ -91,9 +91,9 @@ def _findings(found: "Iterable[Finding]") -> "Iterator[Any]":
 def check_report(file: IO[bytes], kind: str) -> None:
     """Make a report again by its own question, and tell whether it is the same, or what differs.
 
-    FILE is a report as JSON (--format json of `pipeline`, `funnel` and `paths`), or - for stdin. The exit code is 1
-    where the log does not give the very same report, down to its digest. What the same question would say otherwise
-    as known now is shown too, with the later events that explain it.
+    FILE is a report as JSON (--format json of `pipeline`, `funnel`, `paths`, `todo` and `closing`), or - for stdin. The
+    exit code is 1 where the log does not give the very same report, down to its digest. What the same question would
+    say otherwise as known now is shown too, with the later events that explain it.
     """
     from dealtrail import parse_json
 

@@ -44,13 +44,13 @@ def restore(store: str, files: tuple[str, ...], kind: str) -> None:
 
     FILE... is what `backup --since 0` wrote, then its increments in order: the store gets the same positions, times
     and chain. Or it is one history of actions that were recorded elsewhere, each with its `recorded_at`: the
-    store gets a chain of its own, and `status` says that its times come from elsewhere. If anything is wrong with
-    a line, nothing is left at STORE.
+    store gets a chain of its own, and `status` says that its times come from elsewhere; where --keys is named, its
+    personal texts are encrypted. If anything is wrong with a line, nothing is left at STORE.
     """
     from dealtrail import Trail
 
     with Ticker("restoring") as progress:
-        found = Trail.restore(store, files, progress=progress)
+        found = Trail.restore(store, files, progress=progress, keys=options.keys_if_named(create=True))
     if kind == "json":
         click.echo(json_text(found))
         return

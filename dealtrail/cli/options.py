@@ -94,8 +94,12 @@ def open_trail(*, create: bool = False) -> "Trail":
 
     path = named_store()
     founds = create and not os.path.exists(path)
-    keys = named_keys(create=founds) if _KEYS in click.get_current_context().meta else None
-    return Trail.open(path, create=create, keys=keys)
+    return Trail.open(path, create=create, keys=keys_if_named(create=founds))
+
+
+def keys_if_named(*, create: bool) -> "KeyFile | None":
+    """The keys that the command line or the environment names, if it names any."""
+    return named_keys(create=create) if _KEYS in click.get_current_context().meta else None
 
 
 def named_keys(*, create: bool = False) -> "KeyFile":

@@ -12,6 +12,7 @@ from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.texts import plain, shaped
 from dealtrail.domain.times import parse_time
+from dealtrail.projections.closing_report import ClosingReport
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
@@ -35,13 +36,13 @@ from dealtrail.store.log import Log
 Report = PipelineReport | FunnelReport | ConformanceReport
 
 # Each of them by the name that its question gives it.
-_KINDS: dict[str, Any] = {"pipeline": PipelineReport, "funnel": FunnelReport, "conformance": ConformanceReport}
+KINDS: dict[str, Any] = {"pipeline": PipelineReport, "funnel": FunnelReport, "conformance": ConformanceReport}
 
 
 def deals_behind(
     log: Log,
     model: ReadModel,
-    report: Report,
+    report: Report | ClosingReport,
     stage: str | None,
     field: str | None,
     group: Mapping[str, Scalar | None] | None,
@@ -70,7 +71,7 @@ def deals_behind(
         lens = lens_of(known_pipeline(c, report.pipeline, at.position), asked.definition, at)
         index = None if stage is None else stage_index(lens, stage)
         numbers: set[int] = set()
-        if isinstance(report, PipelineReport):
+        if isinstance(report, PipelineReport | ClosingReport):
             holds = _field(FIELDS, field or "deals")
             for tally in standing(c, lens, at, asked.where, names, deals=True):
                 if index in (None, tally.stage) and is_of(tally.facts):
@@ -94,7 +95,7 @@ class _Question(dict[str, Any]):
         raise error("missing_field", f"report.question.{name}")
 
 
-def _when(report: Report) -> When:
+def _when(report: Report | ClosingReport) -> When:
     as_of, known_at = (parse_time(getattr(report, name), f"report.{name}") for name in ("as_of", "known_at"))
     return When(as_of, known_at, shaped(report.position, Annotated[int, Meta(ge=0, le=2**53)], "report.position"))
 
@@ -107,7 +108,15 @@ def _journeys(c: SQLiteCursor, lens: Lens, at: When, asked: Asked, question: Map
 
 def report_of(given: object) -> Report:
     """A report with deals behind its figures, also as its JSON says it. Errors: invalid_field, those of its shape."""
-    if isinstance(given, Report):
+    return one_of(KINDS, given, "; any other names its deals itself")  # type: ignore[no-any-return]
+
+
+def one_of(kinds: Mapping[str, Any], given: object, otherwise: str = "") -> Any:
+    """A report of one of some kinds, also as its JSON says it; `otherwise` is what is said beside to one of another.
+
+    Errors: invalid_field, those of its shape.
+    """
+    if isinstance(given, tuple(kinds.values())):
         return given
     given = plain(given, "report")
     try:
@@ -116,10 +125,10 @@ def report_of(given: object) -> Report:
         raise error("invalid_field", "report", why=str(trouble)) from None
     question = given.get("question") if isinstance(given, Mapping) else getattr(given, "question", None)
     name = question.get("report", "pipeline") if isinstance(question, Mapping) else "pipeline"
-    if not isinstance(name, str) or name not in _KINDS:
-        why = f"give a report of {', '.join(_KINDS)}; one of {name} names its deals itself"
+    if not isinstance(name, str) or name not in kinds:
+        why = f"give a report of {', '.join(kinds)}{otherwise}"
         raise error("invalid_field", "report", why=why)
-    return shaped(given, _KINDS[name], "report")  # type: ignore[no-any-return]
+    return shaped(given, kinds[name], "report")
 
 
 def _counts(journey: Journey, index: int | None, field: str | None) -> bool:

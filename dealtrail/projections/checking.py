@@ -11,16 +11,20 @@ from dealtrail.domain.errors import InvalidInput, Refused
 from dealtrail.domain.events import ActionCompleted, ActivityLogged, Entry, EventRetracted, ExpectedCloseChanged
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import Instant, instant, moment, parse_moment, zone
-from dealtrail.projections.behind import Report, deals_behind
+from dealtrail.projections.behind import KINDS, Report, deals_behind, one_of
+from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.funnel_report import AskedOfCohort, funnel_report
 from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
 from dealtrail.projections.provenance import content_digest, digest
 from dealtrail.projections.question import Asked, When
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.projections.todo import NextActions, next_actions
 from dealtrail.store.log import Log
 from dealtrail.store.mapper import name_of
 from dealtrail.store.verifying import Finding
+
+Checked = Report | ClosingReport | NextActions
 
 # What a report says of itself, apart from its figures.
 _HEADING = (
@@ -34,9 +38,19 @@ _ROWS = {
     "deviations": ("deviation", ("kind", "from", "to")),
     "variants": ("path", ("stages",)),
     "loops": ("loop", ("stage",)),
+    "months": ("month", ("month",)),
+    "deals": ("deal", ("deal",)),
+    "actions": ("action", ("deal", "action")),
+    "stalled": ("stalled", ("deal",)),
+    "unowned": ("unowned", ("deal",)),
+    "overdue": ("overdue", ("deal",)),
 }
-# What no figure of a report is made of.
-_UNREAD = (ActivityLogged, ActionCompleted, ExpectedCloseChanged)
+# What no figure of a report is made of, but for those of the kinds beside it.
+_UNREAD: dict[type[Any], tuple[type[Any], ...]] = {
+    ActivityLogged: (),
+    ActionCompleted: (NextActions,),
+    ExpectedCloseChanged: (NextActions, ClosingReport),
+}
 _BATCH = 1_000
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -91,16 +105,22 @@ class _Question(msgspec.Struct, frozen=True):
     as_of: str
     known_at: str
     definition: Any
-    group_by: list[str]
-    where: dict[str, Any]
     tz: str
+    group_by: list[str] = []
+    where: dict[str, Any] = {}
     cohort: str | None = None
     within: int | float | None = None
     fiscal_year_start: int = 1
     limit: int = 20
+    owner: str | None = None
 
 
-def check_report(log: Log, model: ReadModel, report: Report) -> ReportCheck:
+def kept_report(given: object) -> Checked:
+    """A report that can be checked, also as its JSON says it. Errors: invalid_field, those of its shape."""
+    return one_of({**KINDS, "closing": ClosingReport, "next_actions": NextActions}, given)  # type: ignore[no-any-return]
+
+
+def check_report(log: Log, model: ReadModel, report: Checked) -> ReportCheck:
     """Check a report; see `Trail.check_report`."""
     question: _Question = shaped(report.question, _Question, "report.question")
     as_of, known_at = (parse_moment(at, "report.question", zone("UTC")) for at in (question.as_of, question.known_at))
@@ -123,7 +143,7 @@ def check_report(log: Log, model: ReadModel, report: Report) -> ReportCheck:
 
 
 def _since(
-    log: Log, model: ReadModel, again: Report, question: _Question, as_of: Instant
+    log: Log, model: ReadModel, again: Checked, question: _Question, as_of: Instant
 ) -> tuple[list[Difference], list[LaterEvent]]:
     """What a question says otherwise as known now, and the later events that explain it."""
     now, head, _ = log.present()
@@ -137,7 +157,7 @@ def _since(
     return since, list(_explaining(log, model, reports, head.position)) if since else []
 
 
-def _bindings(report: Report, last: int, chain: bytes | None) -> list[Finding]:
+def _bindings(report: Checked, last: int, chain: bytes | None) -> list[Finding]:
     """What a report's own digests say of it."""
     found = []
     if (
@@ -161,18 +181,22 @@ def _bindings(report: Report, last: int, chain: bytes | None) -> list[Finding]:
     return found
 
 
-def _made(log: Log, model: ReadModel, report: Report, question: _Question, at: When) -> Report:
+def _made(log: Log, model: ReadModel, report: Checked, question: _Question, at: When) -> Checked:
     """The answer of the log to a report's question, at moments of its own."""
+    if isinstance(report, NextActions):
+        return next_actions(log, model, question.pipeline, at, question.owner, question.tz)
     asked = Asked.parsed(question.definition, tuple(question.group_by), question.where, question.tz)
     if isinstance(report, PipelineReport):
         return pipeline_report(log, model, question.pipeline, at, asked)
+    if isinstance(report, ClosingReport):
+        return closing_report(log, model, question.pipeline, at, asked)
     of_cohort = AskedOfCohort.parsed(question.cohort, question.within, question.fiscal_year_start, question.tz)
     if isinstance(report, ConformanceReport):
         return conformance(log, model, question.pipeline, at, asked, of_cohort, question.limit)
     return funnel_report(log, model, question.pipeline, at, asked, of_cohort)
 
 
-def _differences(report: Report, again: Report) -> Iterator[Difference]:
+def _differences(report: Checked, again: Checked) -> Iterator[Difference]:
     one, other = _flat(report), _flat(again)
     for where, field in dict.fromkeys((*one, *other)):
         said, found = one.get((where, field)), other.get((where, field))
@@ -180,13 +204,13 @@ def _differences(report: Report, again: Report) -> Iterator[Difference]:
             yield Difference(where, field, said, found)
 
 
-def _flat(report: Report) -> dict[tuple[str, str], Any]:
+def _flat(report: Checked) -> dict[tuple[str, str], Any]:
     """Every field of a report, by where it stands and its name."""
     plain = msgspec.to_builtins(report)
     figures = {name: plain.pop(name) for name in _figures(report)}
     flat = {("question", name): value for name, value in plain.pop("question").items()}
     flat |= {("report", name): value for name, value in plain.items()}
-    groups = figures.pop("groups")
+    groups = figures.pop("groups", None)
     flat |= _flat_figures("", figures)
     for group in groups or ():
         named = ", ".join(f"{name}={_encode(value).decode()}" for name, value in group.pop("group").items())
@@ -194,7 +218,7 @@ def _flat(report: Report) -> dict[tuple[str, str], Any]:
     return flat
 
 
-def _figures(report: Report) -> list[str]:
+def _figures(report: Checked) -> list[str]:
     """The fields of a report that its content_digest covers beside the question."""
     return [name for name in report.__struct_fields__ if name not in _HEADING]
 
@@ -202,7 +226,7 @@ def _figures(report: Report) -> list[str]:
 def _flat_figures(of: str, figures: Mapping[str, Any]) -> dict[tuple[str, str], Any]:
     flat: dict[tuple[str, str], Any] = {}
     for name, value in figures.items():
-        if name in _ROWS:
+        if name in _ROWS and isinstance(value, list):
             called, keys = _ROWS[name]
             for row in value:
                 where = " ".join([called, *(_called(row[key]) for key in keys)])
@@ -223,10 +247,9 @@ def _is_figure(one: Difference) -> bool:
     return one.where not in ("question", "report") or one.field == "definition"
 
 
-def _explaining(log: Log, model: ReadModel, reports: list[Report], upto: int) -> Iterator[LaterEvent]:
+def _explaining(log: Log, model: ReadModel, reports: list[Checked], upto: int) -> Iterator[LaterEvent]:
     """The events recorded after the first report that bear on one: of the deals behind it, and of its definitions."""
-    behind = [deals_behind(log, model, report, None, None, None, None, None, UNSET) for report in reports]
-    streams = {f"deal:{deal.deal}" for deals in behind for deal in deals}
+    streams = {f"deal:{deal}" for report in reports for deal in _deals(log, model, report)}
     first = reports[0]
     pipeline, as_of = f"pipeline:{first.pipeline}", instant(first.as_of)
     by_latest = first.draft or first.question["definition"] == "current"
@@ -236,17 +259,27 @@ def _explaining(log: Log, model: ReadModel, reports: list[Report], upto: int) ->
             entries = [entry for entry in reading.following(after, _BATCH) if entry.position <= upto]
         for entry in entries:
             restates = entry.stream == pipeline and (by_latest or entry.occurred_at <= as_of)
-            if restates or (entry.stream in streams and _bears(log, entry, as_of)):
+            if restates or (entry.stream in streams and _bears(log, entry, as_of, type(first))):
                 yield _later(entry)
         after = entries[-1].position
 
 
-def _bears(log: Log, entry: Entry, as_of: Instant) -> bool:
+def _deals(log: Log, model: ReadModel, report: Checked) -> Iterator[str]:
+    """The deals that a report counts, or that its lists name."""
+    if isinstance(report, NextActions):
+        for rows in (report.actions, report.stalled, report.unowned, report.overdue):
+            yield from (row.deal for row in rows)
+    else:
+        for deal in deals_behind(log, model, report, None, None, None, None, None, UNSET):
+            yield deal.deal
+
+
+def _bears(log: Log, entry: Entry, as_of: Instant, kind: type[Any]) -> bool:
     """Whether an event of a deal can change a figure of a moment: a retraction does as what it takes back did."""
     if isinstance(entry.event, EventRetracted):
         with log.reading() as reading:
             entry = reading.entries(entry.stream, entry.position)[entry.event.version - 1]
-    return entry.occurred_at <= as_of and not isinstance(entry.event, _UNREAD)
+    return entry.occurred_at <= as_of and kind in _UNREAD.get(type(entry.event), (kind,))
 
 
 def _later(entry: Entry) -> LaterEvent:

@@ -1,7 +1,8 @@
-"""The verification of a whole store: its log, a head that was kept elsewhere, and the read model."""
+"""The verification of a whole store: its log, a head that was kept elsewhere, the read model, and whose turn it is."""
 
 from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 
 import msgspec
 
@@ -9,10 +10,11 @@ from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.times import moment
 from dealtrail.projections.comparing import folded
 from dealtrail.projections.readmodel import ReadModel
+from dealtrail.store import distribution
 from dealtrail.store.heads import Head
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Progress
-from dealtrail.store.verifying import Finding, end_of, verify_log
+from dealtrail.store.verifying import MOST, Finding, end_of, verify_log
 
 _NOTE = "verified"
 
@@ -65,9 +67,26 @@ def verify(log: Log, model: ReadModel, kept: Head | None, progress: Progress | N
             if trouble.code not in ("damaged", "not_a_store"):
                 raise
             found.append(Finding("read_model", f"its files cannot be read: {trouble.facts['why']}"))
+        if all(finding.kind != "event" for finding in found):
+            found += _turns(log)
     told(2 * end.position)
     _note(log, model, end, found)
     return Verification(not found, end.position, end.chain, str(end), read_position, found)
+
+
+def _turns(log: Log) -> list[Finding]:
+    """What is wrong with the index by which leads are distributed, if the log has one."""
+    why = "not what the log says; rebuild makes the index anew by which leads are distributed"
+    try:
+        with log.reading() as reading:
+            unlike = list(islice(distribution.unlike(reading), MOST)) if distribution.is_there(reading) else []
+    except DealtrailError as trouble:
+        if trouble.code != "damaged":
+            raise
+        return [
+            Finding("distribution", f"the index by which leads are distributed cannot be read: {trouble.facts['why']}")
+        ]
+    return [Finding("distribution", f"{table} ({row}): {why}", table=table, row=row) for table, row in unlike]
 
 
 def unopened(refusal: DealtrailError) -> Verification:

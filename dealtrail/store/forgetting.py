@@ -39,10 +39,7 @@ def use_keys(log: Log, keys: Keys, *, adopt: bool = False) -> None:
     Errors: wrong_keys, not_installed, invalid_field; with `adopt` recorded_in_clear, where an event was recorded in
     clear before.
     """
-    cipher.must_be_there()
-    if not isinstance(keys, Keys):
-        raise error("invalid_field", "keys", why="give a KeyFile, or an object with get, make and destroy")
-    vault = Vault(log.id, keys)
+    vault = vault_of(log, keys)
     configured = _configured(log) or _configure(log, vault, adopt)
     if adopt and configured.in_clear:
         raise error("recorded_in_clear", count=configured.in_clear)
@@ -57,6 +54,14 @@ def use_keys(log: Log, keys: Keys, *, adopt: bool = False) -> None:
             configured.in_clear,
         )
     _finish_all(log, vault)
+
+
+def vault_of(log: Log, keys: Keys) -> Vault:
+    """The keys of a log. Errors: not_installed, invalid_field."""
+    cipher.must_be_there()
+    if not isinstance(keys, Keys):
+        raise error("invalid_field", "keys", why="give a KeyFile, or an object with get, make and destroy")
+    return Vault(log.id, keys)
 
 
 def _configured(log: Log) -> KeysConfigured | None:
@@ -78,7 +83,7 @@ def _configure(log: Log, vault: Vault, adopt: bool) -> KeysConfigured:
         configured = _configuration(writing.reading)  # another process may have done it meanwhile
         if configured is not None:
             return configured
-        in_clear = writing.reading.count_personal()
+        in_clear = sum(bool(plain_texts(part)) for part in writing.reading.personal_parts())
         if adopt and in_clear:
             raise error("recorded_in_clear", count=in_clear)
         configured = KeysConfigured(in_clear, vault.proof())

@@ -9,6 +9,7 @@ import msgspec
 from dealtrail.domain.actions import Action, parse_action
 from dealtrail.domain.errors import DealtrailError, InvalidInput, Refused, error
 from dealtrail.domain.events import Entry
+from dealtrail.store import distribution
 from dealtrail.store.log import Log
 from dealtrail.store.writing import Writing
 
@@ -95,6 +96,15 @@ def rehearse(log: Log, action: Given) -> None:
     with log.writing() as writing:
         writing.step([parse_action(action)])
         writing.discard()
+
+
+def redistribute(log: Log) -> None:
+    """Have the next lead make anew the index by which leads are distributed, where there is one."""
+    with log.reading() as reading:
+        if not distribution.is_there(reading):
+            return
+    with log.writing() as writing:
+        distribution.forget(writing.reading)
 
 
 def _outcome(writing: Writing, line: int, action: Any) -> Imported:

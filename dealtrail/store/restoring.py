@@ -16,6 +16,8 @@ from dealtrail.domain.times import Instant, moment, parse_time
 from dealtrail.store import mapper
 from dealtrail.store.connections import translated
 from dealtrail.store.copying import verify_copy
+from dealtrail.store.forgetting import use_keys, vault_of
+from dealtrail.store.keys import Keys
 from dealtrail.store.lines import EventLine, Header, LineFile, Row, row_of
 from dealtrail.store.log import Log
 from dealtrail.store.placing import placed
@@ -39,7 +41,9 @@ class Restored(msgspec.Struct, frozen=True):
     brought: int
 
 
-def restore(path: str, files: Sequence[str], clock: Callable[[], datetime], progress: Progress | None) -> Restored:
+def restore(
+    path: str, files: Sequence[str], clock: Callable[[], datetime], progress: Progress | None, keys: Keys | None = None
+) -> Restored:
     """Found a store from files of lines; see `Keeping.restore`."""
     if not files:
         raise error("invalid_field", "files", why="give at least one file of lines")
@@ -53,6 +57,8 @@ def restore(path: str, files: Sequence[str], clock: Callable[[], datetime], prog
         new_id = f"{ELSEWHERE}{uuid4().hex}" if brings else header.log
         # Nothing of it is acknowledged before the whole file is brought to the disk.
         with closing(Log(partial, lambda: now, new_id=new_id, durable=False)) as log:
+            if brings and keys is not None:
+                log.vault = vault_of(log, keys)
             tell = _Told(files, progress)
             head = Head(0, bytes(32), None)
             for file in files:
@@ -61,6 +67,8 @@ def restore(path: str, files: Sequence[str], clock: Callable[[], datetime], prog
                         _record(log, lines, tell)
                     else:
                         head = _append(log, lines, head, tell)
+            if brings and keys is not None:
+                use_keys(log, keys)  # what says so bears a time of this log's clock, behind all that was brought
             with log.reading() as reading:
                 head, brought = reading.head(), reading.brought()
         verify_copy(partial, head, path)

@@ -7,7 +7,7 @@ that key alone, and in that place alone: log, deal, version and field are bound 
 
 import logging
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,6 +96,10 @@ class Vault:
         """Have a key no longer at hand."""
         self._at_hand.pop(subject, None)
 
+    def passing(self) -> "Vault":
+        """The same keys for what is recorded nowhere: those that it makes are kept nowhere."""
+        return Vault(self._log, _Passing(self._keys))
+
     def proof(self) -> str:
         """A text that only the keys of this log open."""
         return self._seal(self.make([_OF_LOG])[_OF_LOG], _OF_LOG, "log", 1, "proof", "")
@@ -144,6 +148,26 @@ class Vault:
 
     def _bound(self, subject: str, deal: str, version: int, field: str) -> bytes:
         return msgspec.json.encode([self._log, subject, deal, version, field])
+
+
+class _Passing(Keys):
+    """The keys of a rehearsal: those that there are, and in memory alone those that it needs beside."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._made: dict[str, bytes] = {}
+
+    def get(self, log: str, subjects: Collection[str]) -> dict[str, bytes]:
+        found = {subject: self._made[subject] for subject in subjects if subject in self._made}
+        return found | self._keys.get(log, [subject for subject in subjects if subject not in found])
+
+    def make(self, log: str, subjects: Collection[str]) -> dict[str, bytes]:
+        found = self.get(log, subjects)
+        self._made |= {subject: cipher.new_key() for subject in subjects if subject not in found}
+        return found | {subject: self._made[subject] for subject in subjects if subject not in found}
+
+    def destroy(self, log: str, subjects: Collection[str]) -> int:
+        raise NotImplementedError("a rehearsal forgets nobody")
 
 
 def _fingerprint(key: bytes) -> str:

@@ -228,7 +228,9 @@ class Writing:
         self._to_seal = []
 
     def discard(self) -> None:
-        """Record nothing of it after all."""
+        """Record nothing of it after all, nor make a key for what is not recorded."""
+        if self._vault is not None and not self.discarded:
+            self._vault = self._vault.passing()
         self.discarded = True
 
 
