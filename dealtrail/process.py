@@ -8,8 +8,9 @@ from dealtrail.asking import AskClosingReport, AskConformance, Asking, AskNextAc
 from dealtrail.domain.actions import parse_action
 from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
+from dealtrail.projections.definitions import Draft, known_pipeline, lens_of
 from dealtrail.projections.funnel_report import AskedOfCohort
-from dealtrail.projections.question import Asked, Draft, known_pipeline, lens_of, when
+from dealtrail.projections.question import Asked, when
 from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.projections.todo import NextActions, next_actions
 from dealtrail.store import recording

@@ -19,18 +19,12 @@ from dealtrail.process import Process
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections.behind import Report, deals_behind, report_of
 from dealtrail.projections.deals import DealView
+from dealtrail.projections.definitions import Draft, known_pipeline, known_pipelines
 from dealtrail.projections.funnel_report import AskedOfCohort, FunnelReport, funnel_report
 from dealtrail.projections.history import Happened, history
 from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
 from dealtrail.projections.pipelines import DefinitionView, definition_view
-from dealtrail.projections.question import (
-    Asked,
-    Draft,
-    known_pipeline,
-    known_pipelines,
-    parse_where,
-    when,
-)
+from dealtrail.projections.question import Asked, parse_where, when
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording

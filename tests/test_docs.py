@@ -42,10 +42,10 @@ from dealtrail.projections.conformance import (
     OtherVariants,
     Variant,
 )
+from dealtrail.projections.definitions import as_draft
 from dealtrail.projections.funnel_report import FunnelReport, FunnelStage, FunnelTotal
 from dealtrail.projections.holding import PERIOD_HOLDS
 from dealtrail.projections.pipeline_report import PipelineFigures, PipelineReport, PipelineStage
-from dealtrail.projections.question import as_draft
 from dealtrail.projections.todo import NextAction, OverdueDeal, StalledDeal, Waiting
 from dealtrail.simulation import simulate
 

@@ -13,9 +13,10 @@ from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.times import DAY, Instant, day_of, days, quantile
 from dealtrail.projections import pipeline_report
 from dealtrail.projections.deals import ids_of
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.holding import One, Tally, cells, each
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Facts, Lens, When, fits, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, Facts, Lens, When, fits, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 

@@ -15,10 +15,11 @@ from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.definitions import Definition
 from dealtrail.domain.texts import shaped
 from dealtrail.domain.times import Instant, days, moment, quantile, share
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.funnel_report import AskedOfCohort, Cohort
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, When, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, When, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.ways import CLOSED, OUTCOMES, Step, Way, way_of
 from dealtrail.store.log import Log

@@ -14,9 +14,10 @@ from dealtrail.domain.errors import error
 from dealtrail.domain.periods import parse_period
 from dealtrail.domain.reasons import REASONED
 from dealtrail.domain.times import DAY, Instant, days, moment, quantile, share, zone
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Lens, When, grouped, known_pipeline, lens_of, plain_number
+from dealtrail.projections.question import Asked, Lens, When, grouped, plain_number
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 

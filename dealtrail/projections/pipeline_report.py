@@ -14,9 +14,10 @@ from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.definitions import Stage
 from dealtrail.domain.money import of_millionths, rounded, times, total
 from dealtrail.domain.times import Instant, days, quantile
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.holding import Tally, cells, tallies
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Lens, When, columns_of, fits, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, Lens, When, columns_of, fits, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 

@@ -8,7 +8,8 @@ import msgspec
 
 from dealtrail.domain.errors import error
 from dealtrail.domain.times import Instant, moment
-from dealtrail.projections.question import Lens, When, understood
+from dealtrail.projections.definitions import understood
+from dealtrail.projections.question import Lens, When
 from dealtrail.store.log import Log
 
 _encode = msgspec.json.Encoder(order="sorted").encode
