@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from typing import Any, Literal
 
-from dealtrail.asking import AskClosingReport, AskConformance, Asking, AskNextActions, AskPreview, moments
+from dealtrail.asking import AskClosingReport, AskConformance, AskNextActions, AskPreview, moments
 from dealtrail.domain.actions import parse_action
+from dealtrail.gate import Asking
 from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
 from dealtrail.projections.definitions import Draft, known_pipeline, lens_of

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from msgspec import UNSET, UnsetType
 
 from dealtrail import asking
-from dealtrail.asking import Authorize, Gate, moments
+from dealtrail.asking import moments
 from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
+from dealtrail.gate import Authorize, Gate
 from dealtrail.keeping import Keeping
 from dealtrail.process import Process
 from dealtrail.projections import deals as deals_room
