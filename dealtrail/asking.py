@@ -1,8 +1,8 @@
 """Asking: every question to a trail as a typed struct, as a hook that says who may is shown it."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,6 +11,7 @@ from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.times import moment
 from dealtrail.projections.behind import Report
 from dealtrail.projections.checking import Checked
+from dealtrail.projections.definitions import Draft
 from dealtrail.projections.question import When
 
 __all__ = [
@@ -214,6 +215,12 @@ class AskForgetting(Question, frozen=True, kw_only=True, tag="forget"):
 
 class AskAdoptKeys(Question, frozen=True, kw_only=True, tag="adopt_keys"):
     """`Trail.adopt_keys`."""
+
+
+# What a caller may give for an argument of many questions.
+Moment = datetime | date | str | None
+AsDefined = Literal["as_of", "current"] | int | Draft | Mapping[str, Any]
+Where = Mapping[str, str | int | float | bool | None] | None
 
 
 def moments(at: When) -> dict[str, Any]:

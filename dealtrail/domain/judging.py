@@ -18,7 +18,7 @@ from dealtrail.domain.events import (
     ExpectedCloseChanged,
     StageEntered,
 )
-from dealtrail.domain.times import Instant, moment
+from dealtrail.domain.times import Instant, iso
 
 _NAME_A_PIPELINE = StageEntered | ActionCompleted | DealWon | DealReopened | DealLost | DealDisqualified
 _NEED_OPEN = (
@@ -105,20 +105,16 @@ def judge_timeline(deal: str, placed: Sequence[Placed], pipelines: Pipelines, re
 
 def before_opening(deal: str, opened: Instant, when: str = "") -> DealtrailError:
     """The refusal of something that would occur before the deal."""
-    return error("before_opening", "at", deal=deal, opened=_shown(opened), when=when)
+    return error("before_opening", "at", deal=deal, opened=iso(opened), when=when)
 
 
 def _when(place: Placed, recorded: int) -> str:
     """Which older event would break, and when it occurs; nothing for a new one."""
     if place.entry.version > recorded:
         return ""
-    return f" when its event {place.entry.version} occurs ({_shown(place.occurred_at)})"
+    return f" when its event {place.entry.version} occurs ({iso(place.occurred_at)})"
 
 
 def _missing_actions(state: State, under: Definition, stage: str) -> list[str]:
     """The required actions of a stage that were not completed since the deal was last put into a stage."""
     return [a.key for a in under.stage(stage).actions if a.required and a.key not in state.completed]
-
-
-def _shown(at: Instant) -> str:
-    return moment(at).isoformat().replace("+00:00", "Z")
