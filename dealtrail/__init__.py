@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from dealtrail.projections.closing_report import ClosingReport
     from dealtrail.projections.conformance import ConformanceReport
     from dealtrail.projections.deals import DealView
+    from dealtrail.projections.definitions import Draft
     from dealtrail.projections.funnel_report import FunnelReport
     from dealtrail.projections.health import Health
     from dealtrail.projections.history import Happened
     from dealtrail.projections.pipeline_report import PipelineReport
     from dealtrail.projections.pipelines import DefinitionView
-    from dealtrail.projections.question import Draft
     from dealtrail.projections.redefinition import Moving
     from dealtrail.projections.status import Status
     from dealtrail.projections.todo import NextActions
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
     from dealtrail.trail import Trail
 
 _HOMES = {
-    "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
     "dealtrail.domain.assignment": ("Assigned",),
+    "dealtrail.domain.errors": ("Conflict", "DealtrailError", "InvalidInput", "Refused", "StoreError"),
     "dealtrail.domain.money": ("Money",),
     "dealtrail.domain.texts": ("parse_json",),
+    "dealtrail.projections.checking": ("Difference", "LaterEvent", "ReportCheck"),
     "dealtrail.projections.closing_report": ("ClosingReport",),
     "dealtrail.projections.conformance": ("ConformanceReport",),
-    "dealtrail.projections.checking": ("Difference", "LaterEvent", "ReportCheck"),
     "dealtrail.projections.deals": ("DealView",),
+    "dealtrail.projections.definitions": ("Draft",),
     "dealtrail.projections.funnel_report": ("FunnelReport",),
+    "dealtrail.projections.health": ("Health",),
+    "dealtrail.projections.history": ("Happened",),
     "dealtrail.projections.pipeline_report": ("PipelineReport",),
-    "dealtrail.projections.question": ("Draft",),
+    "dealtrail.projections.pipelines": ("DefinitionView",),
     "dealtrail.projections.redefinition": ("Moving",),
     "dealtrail.projections.status": ("Status",),
     "dealtrail.projections.todo": ("NextActions",),
-    "dealtrail.projections.health": ("Health",),
     "dealtrail.projections.verification": ("Verification", "Verified"),
-    "dealtrail.projections.history": ("Happened",),
-    "dealtrail.projections.pipelines": ("DefinitionView",),
-    "dealtrail.store.forgetting": ("Forgotten",),
-    "dealtrail.store.keys": ("KeyFile", "Keys"),
-    "dealtrail.store.heads": ("Head",),
-    "dealtrail.tenants": ("Tenants",),
-    "dealtrail.store.verifying": ("Finding",),
     "dealtrail.store.copying": ("BackedUp",),
+    "dealtrail.store.forgetting": ("Forgotten",),
+    "dealtrail.store.heads": ("Head",),
+    "dealtrail.store.keys": ("KeyFile", "Keys"),
     "dealtrail.store.recording": ("Imported", "Recorded"),
     "dealtrail.store.restoring": ("Restored",),
+    "dealtrail.store.verifying": ("Finding",),
+    "dealtrail.tenants": ("Tenants",),
     "dealtrail.trail": ("Trail",),
 }
 

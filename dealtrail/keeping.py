@@ -15,7 +15,6 @@ from dealtrail.asking import (
     AskForgetting,
     AskHead,
     AskHealth,
-    Asking,
     AskLastRecordedAt,
     AskRebuild,
     AskStatus,
@@ -24,6 +23,7 @@ from dealtrail.asking import (
 from dealtrail.domain.errors import error
 from dealtrail.domain.texts import DealId, Reason, Word, shaped
 from dealtrail.domain.times import moment
+from dealtrail.gate import Asking
 from dealtrail.projections.checking import Checked, ReportCheck, check_report, kept_report
 from dealtrail.projections.health import Health, health
 from dealtrail.projections.history import Happened, happened

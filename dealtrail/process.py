@@ -1,15 +1,25 @@
 """Process: questions about the sales process inside a pipeline. A part of Trail."""
 
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
-from dealtrail.asking import AskClosingReport, AskConformance, Asking, AskNextActions, AskPreview, moments
+from dealtrail.asking import (
+    AsDefined,
+    AskClosingReport,
+    AskConformance,
+    AskNextActions,
+    AskPreview,
+    Moment,
+    Where,
+    moments,
+)
 from dealtrail.domain.actions import parse_action
+from dealtrail.gate import Asking
 from dealtrail.projections.closing_report import ClosingReport, closing_report
 from dealtrail.projections.conformance import ConformanceReport, conformance
+from dealtrail.projections.definitions import Draft, known_pipeline, lens_of
 from dealtrail.projections.funnel_report import AskedOfCohort
-from dealtrail.projections.question import Asked, Draft, known_pipeline, lens_of, when
+from dealtrail.projections.question import Asked, when
 from dealtrail.projections.redefinition import Moving, moving
 from dealtrail.projections.todo import NextActions, next_actions
 from dealtrail.store import recording
@@ -38,12 +48,12 @@ class Process(Asking):
         pipeline: str,
         *,
         cohort: str,
-        as_of: datetime | date | str | None = None,
-        known_at: datetime | date | str | None = None,
-        definition: Literal["as_of", "current"] | int | Draft | Mapping[str, Any] = "as_of",
+        as_of: Moment = None,
+        known_at: Moment = None,
+        definition: AsDefined = "as_of",
         within: int | float | None = None,
         group_by: str | Iterable[str] = (),
-        where: Mapping[str, str | int | float | bool | None] | None = None,
+        where: Where = None,
         limit: int = 20,
         tz: str = "UTC",
         fiscal_year_start: int = 1,
@@ -66,8 +76,8 @@ class Process(Asking):
         pipeline: str,
         *,
         owner: str | None = None,
-        as_of: datetime | date | str | None = None,
-        known_at: datetime | date | str | None = None,
+        as_of: Moment = None,
+        known_at: Moment = None,
         tz: str = "UTC",
     ) -> NextActions:
         """What is to be done for the open deals of a pipeline, the required and the longest waiting first.
@@ -84,11 +94,11 @@ class Process(Asking):
         self,
         pipeline: str,
         *,
-        as_of: datetime | date | str | None = None,
-        known_at: datetime | date | str | None = None,
-        definition: Literal["as_of", "current"] | int | Draft | Mapping[str, Any] = "as_of",
+        as_of: Moment = None,
+        known_at: Moment = None,
+        definition: AsDefined = "as_of",
         group_by: str | Iterable[str] = (),
-        where: Mapping[str, str | int | float | bool | None] | None = None,
+        where: Where = None,
         tz: str = "UTC",
     ) -> ClosingReport:
         """When the open deals of a pipeline should close, month by month, and how often their dates were moved.

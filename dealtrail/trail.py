@@ -3,34 +3,29 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import UNSET, UnsetType
 
 from dealtrail import asking
-from dealtrail.asking import Authorize, Gate, moments
+from dealtrail.asking import AsDefined, Moment, Where, moments
 from dealtrail.domain.actions import Action
 from dealtrail.domain.errors import DealtrailError
 from dealtrail.domain.texts import DealId, shaped
+from dealtrail.gate import Authorize, Gate
 from dealtrail.keeping import Keeping
 from dealtrail.process import Process
 from dealtrail.projections import deals as deals_room
 from dealtrail.projections.behind import Report, deals_behind, report_of
 from dealtrail.projections.deals import DealView
+from dealtrail.projections.definitions import known_pipeline, known_pipelines
 from dealtrail.projections.funnel_report import AskedOfCohort, FunnelReport, funnel_report
 from dealtrail.projections.history import Happened, history
 from dealtrail.projections.pipeline_report import PipelineReport, pipeline_report
 from dealtrail.projections.pipelines import DefinitionView, definition_view
-from dealtrail.projections.question import (
-    Asked,
-    Draft,
-    known_pipeline,
-    known_pipelines,
-    parse_where,
-    when,
-)
+from dealtrail.projections.question import Asked, parse_where, when
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.shorthand import Shorthand
 from dealtrail.store import recording
@@ -38,10 +33,6 @@ from dealtrail.store.forgetting import use_keys
 from dealtrail.store.keys import Keys
 from dealtrail.store.log import Log
 from dealtrail.store.recording import Imported, Progress, Recorded
-
-Moment = datetime | date | str | None
-AsDefined = Literal["as_of", "current"] | int | Draft | Mapping[str, Any]
-Where = Mapping[str, str | int | float | bool | None] | None
 
 
 def _now() -> datetime:

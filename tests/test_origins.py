@@ -37,21 +37,17 @@ REVIEWED = {
     ("path", "store/connections.py", "inode"): ({"path"}, "the store's own path"),
     ("path", "projections/status.py", "_files"): ({"path"}, "the store's own path, escaped where it is a pattern"),
     ("path", "projections/health.py", "_writable"): ({"log.path"}, "the store's own path"),
-    ("path", "projections/readmodel.py", "ReadModel.generations"): (
-        {"self._path"},
-        "the read model's own path, escaped as a pattern",
-    ),
     ("path", "projections/readmodel.py", "ReadModel.as_it_stands"): (
-        {"self._path", "self._pointer", "ExitStack()"},
+        {"self._generations", "self._pointer", "ExitStack()"},
         "the read model's own path, and the whole number of a generation, which its own file names",
     ),
-    ("path", "projections/readmodel.py", "ReadModel._remove"): (
-        {"self._path", "number"},
-        "the read model's own path, and the whole number of a generation",
-    ),
-    ("path", "projections/readmodel.py", "ReadModel._remove_before"): (
-        {"self._path"},
+    ("path", "projections/generations.py", "Generations._found"): (
+        {"self._beginning"},
         "the read model's own path, escaped as a pattern",
+    ),
+    ("path", "projections/generations.py", "Generations._remove"): (
+        {"self._beginning", "number"},
+        "the read model's own path, and the whole number of a generation",
     ),
     ("path", "importing/mapping.py", "Mapping.load"): ({"path"}, "a file that the caller names"),
     ("path", "importing/rows.py", "CsvFile._bytes"): ({"source"}, "a file that the caller names"),

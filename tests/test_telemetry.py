@@ -211,9 +211,10 @@ with Trail.open(":memory:") as trail:
 NO_PROVIDER = """
 from opentelemetry import trace
 from dealtrail import Trail
+from dealtrail.asking import AskStatus
 with Trail.open(":memory:") as trail:
     trail.define_pipeline("b2b", [{"key": "lead", "name": "Lead", "probability": 0.1}])
-    with trail._asked(__import__("dealtrail.asking", fromlist=["x"]).AskStatus()) as work:
+    with trail._asked(AskStatus()) as work:
         assert work._span is None
     print(trail.pipeline_report("b2b").total.deals)
 """

@@ -497,7 +497,6 @@ USED = {
     "shape": "WHERE id IN (SELECT shape FROM deal)",
     "checkpoint": "WHERE name = 'position'",
 }
-EDITS = [(table, name) for table, columns in READ_COLUMNS.items() for name in columns]
 
 
 @pytest.mark.parametrize("table", READ_COLUMNS)

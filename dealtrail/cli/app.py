@@ -1,6 +1,7 @@
 """The `dealtrail` command itself: its subcommands, its exit codes, version and shell completion."""
 
 import errno
+from itertools import chain
 from typing import Any
 
 import click
@@ -9,23 +10,22 @@ from click.shell_completion import get_completion_class
 from dealtrail.cli import (
     auditing,
     backing,
-    closing,
     demo,
     forgetting,
     importing,
     keeping,
     listing,
     options,
-    paths,
     recording,
     reports,
     templates,
-    todo,
 )
 from dealtrail.cli.values import one_line
 from dealtrail.domain.errors import DealtrailError
 
 _PROGRAM = "dealtrail"
+# Longer than any first sentence of a command: it is folded, not cut off.
+_WHOLE = 1_000
 
 
 class _Refusal(click.ClickException):
@@ -42,6 +42,12 @@ class _App(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order in which a newcomer meets them."""
         return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for, each with its whole first sentence."""
+        for title, commands in _COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(str(one.name), one.get_short_help_str(_WHOLE)) for one in commands])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; every error of the package is a refusal, and so is what the system refuses."""
@@ -85,35 +91,23 @@ def completion(shell: str) -> None:
     click.echo(kind(app, {}, _PROGRAM, "_DEALTRAIL_COMPLETE").source())
 
 
-for _command in (
-    demo.demo,
-    templates.templates,
-    recording.define,
-    recording.redefine,
-    recording.record,
-    importing.import_,
-    reports.pipeline,
-    reports.funnel,
-    paths.paths,
-    closing.closing,
-    todo.todo,
-    listing.deals,
-    listing.deal,
-    listing.history,
-    listing.pipelines,
-    listing.definitions,
-    keeping.follow,
-    keeping.status,
-    keeping.rebuild,
-    forgetting.forget,
-    forgetting.adopt_keys,
-    auditing.head,
-    auditing.verify,
-    auditing.check_report,
-    backing.backup,
-    backing.restore,
-    completion,
-):
+_COMMANDS: dict[str, tuple[click.Command, ...]] = {
+    "Begin": (demo.demo, templates.templates, recording.define, recording.redefine),
+    "Record": (recording.record, importing.import_),
+    "Report": (reports.pipeline, reports.funnel, reports.paths, reports.closing, reports.todo),
+    "Look up": (listing.deals, listing.deal, listing.history, listing.pipelines, listing.definitions, keeping.follow),
+    "Check": (auditing.head, auditing.verify, auditing.check_report),
+    "Keep": (
+        keeping.status,
+        keeping.rebuild,
+        backing.backup,
+        backing.restore,
+        forgetting.adopt_keys,
+        forgetting.forget,
+    ),
+    "Shell": (completion,),
+}
+for _command in chain.from_iterable(_COMMANDS.values()):
     app.add_command(_command)
 
 

@@ -5,7 +5,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from dealtrail.cli import options
-from dealtrail.cli.formats import answer
+from dealtrail.cli.formats import answer, json_text
 from dealtrail.cli.progress import Ticker, waiting
 from dealtrail.domain.errors import DealtrailError
 
@@ -27,10 +27,7 @@ def head(kind: str) -> None:
     """
     with options.open_trail() as trail:
         found = trail.head()
-    if kind == "json":
-        answer(kind, found, list, list)
-    else:
-        click.echo(str(found))
+    click.echo(json_text(found) if kind == "json" else str(found))
 
 
 @click.command()
@@ -121,7 +118,6 @@ def _check(found: "ReportCheck") -> "Iterator[Any]":
 
 
 def _differences(title: str, before: str, after: str, found: "list[Difference]") -> "Iterator[Any]":
-    from dealtrail.cli.formats import json_text
     from dealtrail.cli.tables import add, table
 
     made = table("Where", "Field", f"~{before}", f"~{after}", title=title)

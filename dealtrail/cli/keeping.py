@@ -37,11 +37,7 @@ def status(kind: str) -> None:
     """Show positions, versions and file sizes of a store."""
     with options.open_trail() as trail:
         found = trail.status()
-
-    def table() -> Any:
-        return _status(found)
-
-    answer(kind, found, table, list)
+    answer(kind, found, lambda: _status(found), list)
 
 
 def _status(found: "Status") -> Any:

@@ -9,41 +9,84 @@ from rich.table import Table
 from dealtrail.cli.tables import add, amounts, at, bar, is_roomy, percent, scalar, shown, table, text
 
 if TYPE_CHECKING:
-    from dealtrail import ConformanceReport, FunnelReport, PipelineReport
+    from dealtrail import ClosingReport, ConformanceReport, FunnelReport, NextActions, PipelineReport
 
 # A line names so many reasons; where they are free texts there may be as many as deals.
 _REASONS = 5
 
+_MOVED = (">Pushed\ndeals", ">Pushes", ">Days\npushed", ">Pulled\ndeals", ">Pulls", ">Days\npulled")
+
 
 def pipeline_tables(report: "PipelineReport") -> Iterator[RenderableType]:
     """What was asked, a table for each group, one of all, and where it came from."""
-    yield text(asked_of(report))
+    yield text(_asked_of(report))
     for group in report.groups or ():
-        yield _pipeline_table(group, named(group.group))
+        yield _pipeline_table(group, _named(group.group))
     yield _pipeline_table(report, None if report.groups is None else "all")
-    yield text(provenance(report), "dim")
+    yield text(_provenance(report), "dim")
 
 
 def funnel_tables(report: "FunnelReport") -> Iterator[RenderableType]:
     """What was asked, a table and a sentence for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield _funnel_table(group, named(group.group))
+        yield _funnel_table(group, _named(group.group))
         yield from _reasons(group)
         yield text(_outcome(group.total))
     yield _funnel_table(report, None if report.groups is None else "all")
     yield from _reasons(report)
     yield text(_outcome(report.total))
-    yield text(provenance(report), "dim")
+    yield text(_provenance(report), "dim")
 
 
 def conformance_tables(report: "ConformanceReport") -> Iterator[RenderableType]:
     """What was asked, a sentence and tables for each group, those of all, and where it came from."""
     yield text(_asked_of_cohort(report))
     for group in report.groups or ():
-        yield from _conformed(group, named(group.group))
+        yield from _conformed(group, _named(group.group))
     yield from _conformed(report, None if report.groups is None else "all")
-    yield text(provenance(report), "dim")
+    yield text(_provenance(report), "dim")
+
+
+def closing_tables(report: "ClosingReport") -> Iterator[RenderableType]:
+    """What was asked, what should close when and how dates slipped, of each group and of all, and the deals."""
+    yield text(_asked_of(report))
+    for group in report.groups or ():
+        yield _closing_months(group, _named(group.group))
+        yield _slipping_stages(group)
+    yield _closing_months(report, None if report.groups is None else "all")
+    yield _slipping_stages(report)
+    if report.deals:
+        made = table("Deal", "Owner", "Stage", "Expected\nclose", ">Days\nover", "At first", *_MOVED[1:3], *_MOVED[4:6])
+        for one in report.deals:
+            moved = (one.pushes, one.days_pushed, one.pulls, one.days_pulled)
+            told = (one.deal, one.owner, one.stage, one.expected_close, one.days_over or None)
+            add(made, (*told, one.first_expected_close, *moved))
+        yield made
+    yield text(_provenance(report), "dim")
+
+
+def todo_tables(found: "NextActions") -> Iterator[RenderableType]:
+    """What was asked, a table for each list, and where it came from."""
+    yield text(_asked_of(found))
+    own = ("Deal", "Owner", "Stage", ">Days\nin stage")
+    more: dict[str, tuple[tuple[str, ...], Any]] = {
+        "actions": (("~Action", "Required"), lambda one: (one.name, "required" if one.required else "")),
+        "stalled": ((">Days\nover",), lambda one: (one.days_over,)),
+        "unowned": ((), lambda one: ()),
+        "overdue": (("Expected\nclose", ">Days\nover"), lambda one: (one.expected_close, one.days_over)),
+    }
+    titles = {"actions": "To do", "stalled": "Stalled", "unowned": "Without owner", "overdue": "Past expected close"}
+    for name, (columns, cells) in more.items():
+        rows = getattr(found, name)
+        if not rows:
+            yield text(f"{titles[name]}: none")
+            continue
+        made = table(*own, *columns, title=f"{titles[name]}: {len(rows):,}")
+        for one in rows:
+            add(made, (one.deal, one.owner, one.stage, one.days_in_stage, *cells(one)))
+        yield made
+    yield text(_provenance(found), "dim")
 
 
 def _conformed(figures: Any, title: str | None) -> Iterator[RenderableType]:
@@ -154,14 +197,39 @@ def _outcome(total: Any) -> str:
     return f"{shown(total.cohort)} deals: {told}{rates}"
 
 
+def _closing_months(figures: Any, title: str | None) -> Table:
+    made = table("Closes in", ">Deals", ">Value", ">Weighted value", ">Overdue", title=title)
+    for place, month in enumerate(figures.months, 1):
+        worth = (amounts(month.value), amounts(month.weighted_value))
+        last = place == len(figures.months)
+        add(made, (month.month or "no date", month.deals, *worth, month.overdue), end_section=last)
+    total = figures.total
+    add(made, ("Total", total.deals, amounts(total.value), amounts(total.weighted_value), total.overdue), style="bold")
+    return made
+
+
+def _slipping_stages(figures: Any) -> Table:
+    made = table("~Stage", ">Dated\ndeals", *_MOVED, ">Median days\nslipped")
+    for place, stage in enumerate(figures.stages, 1):
+        last = place == len(figures.stages)
+        add(made, (stage.name, *_moved(stage)), style="" if stage.dated else "dim", end_section=last)
+    add(made, ("Total", *_moved(figures.total)), style="bold")
+    return made
+
+
+def _moved(one: Any) -> tuple[Any, ...]:
+    pushed, pulled = (one.pushed, one.pushes, one.days_pushed), (one.pulled, one.pulls, one.days_pulled)
+    return one.dated, *pushed, *pulled, one.median_days_slipped
+
+
 def _asked_of_cohort(report: Any) -> str:
     tz = report.question["tz"]
     within = "" if report.within is None else f", {report.within:,} days from each opening"
     opened = f"deals opened from {at(report.cohort.from_, tz)} until {at(report.cohort.until, tz)}{within}"
-    return f"{asked_of(report)}\n{opened}"
+    return f"{_asked_of(report)}\n{opened}"
 
 
-def asked_of(report: Any) -> str:
+def _asked_of(report: Any) -> str:
     """What a report was asked, in a line."""
     tz = report.question["tz"]
     definition = f"a draft after version {report.definition}" if report.draft else f"definition {report.definition}"
@@ -172,11 +240,11 @@ def asked_of(report: Any) -> str:
     )
 
 
-def named(group: dict[str, Any]) -> str:
+def _named(group: dict[str, Any]) -> str:
     """The values of a group."""
     return ", ".join(f"{name} = {scalar(value)}" for name, value in group.items())
 
 
-def provenance(report: Any) -> str:
+def _provenance(report: Any) -> str:
     """Where a report came from."""
     return f"position {report.position:,}\ncontent digest {report.content_digest}\ndigest         {report.digest}"

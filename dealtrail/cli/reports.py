@@ -1,4 +1,4 @@
-"""The two reports as commands."""
+"""The reports as commands."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from dealtrail.cli.formats import answer
 from dealtrail.cli.progress import waiting
 
 if TYPE_CHECKING:
-    from dealtrail import FunnelReport, PipelineReport
+    from dealtrail import NextActions
 
 
 @click.command()
@@ -38,7 +38,7 @@ def pipeline(name: str, kind: str, definition: str | None, draft: dict[str, Any]
 
         return pipeline_tables(report)
 
-    answer(kind, report, table, lambda: _rows(report))
+    answer(kind, report, table, lambda: _rows(report, "stages"))
 
 
 @click.command()
@@ -68,7 +68,95 @@ def funnel(name: str, kind: str, definition: str | None, draft: dict[str, Any] |
 
         return funnel_tables(report)
 
-    answer(kind, report, table, lambda: _rows(report))
+    answer(kind, report, table, lambda: _rows(report, "stages"))
+
+
+@click.command()
+@click.argument("name", metavar="PIPELINE")
+@options.cohort(required=True)
+@options.report
+@options.group_by
+@click.option("--limit", metavar="COUNT", type=int, default=20, help="Tell apart so many paths; default: 20.")
+@options.output("json", "csv")
+@options.database()
+def paths(name: str, kind: str, definition: str | None, draft: dict[str, Any] | None, **question: Any) -> None:
+    """Report how the deals opened in a period really went: deviations from what is allowed, paths, loops.
+
+    \b
+    dealtrail paths b2b --cohort 2026-Q1
+    dealtrail paths b2b --cohort 2026-Q1 --group-by owner --limit 5
+    dealtrail paths b2b --cohort 2025 --draft strict.toml       against a definition that did not exist then
+
+    --where and --group-by look at a deal as it opened. CSV has a row for each path, of each group where there are
+    groups.
+    """
+    chosen = options.chosen_definition(definition, draft)
+    with options.open_trail() as trail, waiting("reporting"):
+        report = trail.conformance(name, definition=chosen, **with_year(question))
+
+    def table() -> Any:
+        from dealtrail.cli.report_tables import conformance_tables
+
+        return conformance_tables(report)
+
+    answer(kind, report, table, lambda: _rows(report, "variants"), _fields_of_paths())
+
+
+@click.command()
+@click.argument("name", metavar="PIPELINE")
+@options.report
+@options.group_by
+@options.output("json", "csv")
+@options.database()
+def closing(name: str, kind: str, definition: str | None, draft: dict[str, Any] | None, **question: Any) -> None:
+    """Report when the open deals should close, and how often their dates were moved.
+
+    \b
+    dealtrail closing b2b
+    dealtrail closing b2b --group-by owner
+    dealtrail closing b2b --as-of 2026-03-31 --known-at 2026-03-31     as a person saw it on that day
+
+    First come the months and what should close in them, then for each stage how often and by how many days the dates
+    of its deals were pushed or pulled since they opened, then those deals that are overdue or were moved. CSV has a
+    row for each month, of each group where there are groups.
+    """
+    chosen = options.chosen_definition(definition, draft)
+    with options.open_trail() as trail, waiting("reporting"):
+        report = trail.closing_report(name, definition=chosen, **question)
+
+    def table() -> Any:
+        from dealtrail.cli.report_tables import closing_tables
+
+        return closing_tables(report)
+
+    answer(kind, report, table, lambda: _rows(report, "months"))
+
+
+@click.command()
+@click.argument("name", metavar="PIPELINE")
+@click.option("--owner", metavar="NAME", help="Only deals of that owner.")
+@options.moments
+@options.output("json", "csv")
+@options.database()
+def todo(name: str, kind: str, **asked: Any) -> None:
+    """Tell what is to be done for the open deals, and which of them are neglected.
+
+    \b
+    dealtrail todo b2b --owner anna
+    dealtrail todo b2b --as-of 2026-03-31 --known-at 2026-03-31        what was to be done on that day
+
+    First come the actions of each deal's stage that are not done, the required and the longest waiting first; then
+    deals that are stalled, without owner, or past their expected close. CSV has a row for each, its list in front.
+    """
+    with options.open_trail() as trail, waiting("looking for what is to be done"):
+        found = trail.next_actions(name, **asked)
+
+    def table() -> Any:
+        from dealtrail.cli.report_tables import todo_tables
+
+        return todo_tables(found)
+
+    answer(kind, found, table, lambda: _rows_of_lists(found), _fields_of_lists())
 
 
 def with_year(question: dict[str, Any]) -> dict[str, Any]:
@@ -76,13 +164,34 @@ def with_year(question: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in question.items() if name != "fiscal_year_start" or value is not None}
 
 
-def _rows(report: "PipelineReport | FunnelReport") -> Iterator[dict[str, Any]]:
-    """The stages of a report, or of each of its groups."""
+def _rows(report: Any, of: str) -> Iterator[dict[str, Any]]:
+    """The rows of a report, such as its stages, or of each of its groups."""
     from msgspec import to_builtins
 
     if report.groups is None:
-        yield from to_builtins(report.stages)
+        yield from to_builtins(getattr(report, of))
         return
     for group in report.groups:
-        for stage in group.stages:
-            yield {"group": group.group, **to_builtins(stage)}
+        for row in getattr(group, of):
+            yield {"group": group.group, **to_builtins(row)}
+
+
+def _fields_of_paths() -> tuple[str, ...]:
+    from dealtrail.projections.conformance import Variant
+
+    return Variant.__struct_fields__
+
+
+def _rows_of_lists(found: "NextActions") -> Iterator[dict[str, Any]]:
+    """A row for each entry of each list, with all columns that any of them has."""
+    from msgspec import to_builtins
+
+    for name in ("actions", "stalled", "unowned", "overdue"):
+        for one in getattr(found, name):
+            yield dict.fromkeys(_fields_of_lists()) | {"list": name} | to_builtins(one)
+
+
+def _fields_of_lists() -> tuple[str, ...]:
+    from dealtrail.projections.todo import NextAction, OverdueDeal
+
+    return tuple(dict.fromkeys(("list", *NextAction.__struct_fields__, *OverdueDeal.__struct_fields__)))

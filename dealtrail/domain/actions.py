@@ -1,26 +1,21 @@
 """What a caller may ask: one typed action each, and the door through which all of them come in, once checked."""
 
-import math
 from collections.abc import Mapping
 from datetime import date, datetime
-from decimal import Decimal
 from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from dealtrail.domain.conditions import Scalar
+from dealtrail.domain.attributes import AttributeMap, check_attributes, parse_attributes
 from dealtrail.domain.errors import error, nearest
 from dealtrail.domain.events import Personal
 from dealtrail.domain.money import Money, money
-from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, is_text, plain, plain_name, shaped
+from dealtrail.domain.texts import DealId, Key, Prose, Reason, Word, plain, plain_name, shaped
 from dealtrail.domain.times import instant, moment, parse_date, parse_time
 
 Version = Annotated[int, Meta(ge=0, le=2**53)]
-AttributeMap = Annotated[
-    dict[Word, Annotated[str, Meta(max_length=10_000)] | int | float | bool | None], Meta(max_length=500)
-]
 PersonalMap = Annotated[dict[Word, Prose], Meta(max_length=200)]
 
 
@@ -225,7 +220,7 @@ def parse_action(given: Mapping[str, Any] | Action) -> Any:
         else:
             fields[name] = value if type(value) is str else plain(value, name)
     action: Action = shaped(_with_changes(fields) if kind is Amend else fields, kind)
-    _limit_numbers(getattr(action, "attributes", None))
+    check_attributes(getattr(action, "attributes", None))
     return action
 
 
@@ -285,25 +280,9 @@ def _time(given: object, field: str) -> datetime:
     return moment(parse_time(given, field))
 
 
-def _attributes(given: object, field: str) -> Any:
-    if isinstance(given, Mapping) and any(isinstance(value, Decimal) for value in given.values()):
-        raise error("invalid_field", field, why="give a decimal as text, or as a number that may lose digits")
-    return plain(given, field)
-
-
 _PARSERS: dict[str, Any] = {
     "at": _time,
     "value": money,
     "expected_close": parse_date,
-    "attributes": _attributes,
+    "attributes": parse_attributes,
 }
-
-
-def _limit_numbers(attributes: Mapping[str, Scalar | None] | None) -> None:
-    """Refuse the numbers that a file or another program would not give back as they were."""
-    for name, value in (attributes or {}).items():
-        where = f"attributes.{name}"
-        if isinstance(value, float) and not math.isfinite(value):
-            raise error("invalid_field", where, why="a number is finite")
-        if isinstance(value, str) and not (is_text(value) and "\0" not in value):
-            raise error("invalid_field", where, why="a text holds no NUL and no half characters")

@@ -1,6 +1,5 @@
 """Deciding: an action, and what is known when its turn comes, become entries of the log, or a refusal."""
 
-from bisect import bisect_right
 from typing import Any
 
 import msgspec
@@ -30,20 +29,8 @@ from dealtrail.domain.actions import (
     parse_like,
     personal_part,
 )
-from dealtrail.domain.deal import (
-    Deal,
-    Placed,
-    State,
-    before_opening,
-    fold,
-    judge,
-    judge_status,
-    judge_timeline,
-    read,
-    timeline,
-)
+from dealtrail.domain.deal import Deal, Placed, timeline
 from dealtrail.domain.defining import decide_pipeline
-from dealtrail.domain.definitions import Definition
 from dealtrail.domain.distribution import distributed
 from dealtrail.domain.errors import error
 from dealtrail.domain.events import (
@@ -67,10 +54,10 @@ from dealtrail.domain.events import (
     ValueChanged,
     is_sealed,
 )
-from dealtrail.domain.pipelines import Pipeline
-from dealtrail.domain.reasons import check_reason
+from dealtrail.domain.judging import judge, judge_timeline
+from dealtrail.domain.making import new_event, opening, preceding
 from dealtrail.domain.times import Instant, instant
-from dealtrail.domain.turns import Known, Turn, entry_of, expect, first_time, occurred_at, unknown_pipeline
+from dealtrail.domain.turns import Known, Turn, entry_of, expect, first_time, occurred_at
 
 _ACTION_OF: dict[type[Any], type[DealAction]] = {
     DealOpened: OpenDeal,
@@ -118,7 +105,7 @@ def _decide_deal(action: DealAction, known: Known, turn: Turn) -> list[Entry]:
         return _retract(action, deal, known, turn, at)
     if isinstance(action, Amend):
         return _amend(action, deal, known, turn)
-    event = _new_event(action, _before(deal.placed, at, turn.position), deal, known, at)
+    event = new_event(action, preceding(deal.placed, at, turn.position), deal, known, at)
     entry = entry_of(stream, deal.version + 1, turn, at, event, action)
     _judge_with(deal, entry, known)
     return [entry]
@@ -134,7 +121,7 @@ def _open(action: OpenDeal, known: Known, turn: Turn) -> list[Entry]:
         raise error("deal_exists", "deal", deal=name)
     expect(action, 0)
     at = occurred_at(action, turn)
-    event = _opening(action, name, known, at)
+    event = opening(action, name, known, at)
     if not event.owner:
         event = distributed(event, known.pipelines[event.pipeline], known)
     return [entry_of(stream, 1, turn, at, event, action)]
@@ -177,14 +164,14 @@ def _amend(action: Amend, deal: Deal, known: Known, turn: Turn) -> list[Entry]:
     root = next(place.root for place in deal.placed if place.entry.version == action.version)
     others = tuple(place for place in deal.placed if place.entry.version != action.version)
     if isinstance(changed, OpenDeal):
-        event: DealEvent = _opening(changed, deal.id, known, at)
+        event: DealEvent = opening(changed, deal.id, known, at)
         if isinstance(old.event, DealOpened) and "owner" not in action.changes:
             event = msgspec.structs.replace(event, assigned=old.event.assigned)
     else:
-        before = _before(others, at, root)
+        before = preceding(others, at, root)
         if before:  # what comes earlier must hold without the old event before the new one is judged after it
             judge_timeline(deal.id, before, known.pipelines, deal.version)
-        event = _new_event(changed, before, deal, known, at)
+        event = new_event(changed, before, deal, known, at)
     entry = msgspec.structs.replace(
         entry_of(f"deal:{deal.id}", deal.version + 2, turn, at, event, action),
         position=turn.position + 1,
@@ -203,121 +190,6 @@ def _judge_with(deal: Deal, entry: Entry, known: Known) -> None:
         judge(deal.id, deal.state, new, known.pipelines)
     else:
         judge_timeline(deal.id, sorted((*deal.placed, new)), known.pipelines, deal.version)
-
-
-def _before(placed: tuple[Placed, ...], at: Instant, root: int) -> tuple[Placed, ...]:
-    """What comes before (at, root) in a timeline."""
-    return placed[: bisect_right(placed, (at, root), key=lambda place: (place.occurred_at, place.root))]
-
-
-def _new_event(action: DealAction, before: tuple[Placed, ...], deal: Deal, known: Known, at: Instant) -> DealEvent:
-    """The event of an action that would come next in a timeline: its status judged, its stage looked up."""
-    state = deal.state if len(before) == len(deal.placed) else fold(before)
-    if state is None:
-        raise before_opening(deal.id, deal.placed[0].occurred_at)
-    return _event(action, deal.id, state, known, at)
-
-
-def _event(action: DealAction, deal: str, state: State, known: Known, at: Instant) -> DealEvent:
-    """The event of an action on a deal in a state; what it says of stages and definitions is looked up here."""
-    pipeline = known.pipelines[state.pipeline]
-    definition = pipeline.in_force(at)
-    here = (pipeline.key, definition.version)
-    event: DealEvent
-    match action:
-        case MoveDeal():
-            event = StageEntered(*here, action.stage)
-        case ChangeValue():
-            event = ValueChanged(action.value)
-        case AssignDeal():
-            event = DealAssigned(action.owner)
-        case ChangeExpectedClose():
-            event = ExpectedCloseChanged(action.expected_close)
-        case SetAttributes():
-            event = AttributesSet(action.attributes)
-        case CompleteAction():
-            event = ActionCompleted(*here, action.key)
-        case LogActivity():
-            event = ActivityLogged(action.kind)
-        case WinDeal():
-            event = DealWon(*here, action.value)
-        case LoseDeal():
-            event = DealLost(action.reason, *(here if action.reason is not None else ()))
-        case DisqualifyDeal():
-            event = DealDisqualified(action.reason, *(here if action.reason is not None else ()))
-        case ReopenDeal():
-            event = DealReopened(*here, action.stage or read(pipeline, state.visit, definition.version))
-        case TransferDeal():
-            event = DealTransferred(action.pipeline, 0, action.stage or "")
-        case MergeDeal():
-            event = DealMerged(action.into)
-        case _:
-            raise AssertionError(f"{type(action).__name__} has no event of its own")
-    judge_status(deal, state, event)
-    match event:
-        case StageEntered() | DealReopened():
-            _known_stage(pipeline, definition, event.stage)
-        case DealLost():
-            check_reason("lost", event.reason, pipeline.key, definition)
-        case DealDisqualified():
-            check_reason("disqualified", event.reason, pipeline.key, definition)
-        case DealTransferred():
-            event = _transfer(event, deal, state, known, at)
-        case DealMerged():
-            _judge_merge(deal, event.into, known)
-    return event
-
-
-def _transfer(event: DealTransferred, deal: str, state: State, known: Known, at: Instant) -> DealTransferred:
-    target = known.pipelines.get(event.pipeline)
-    if target is None:
-        raise unknown_pipeline(event.pipeline, known)
-    if event.pipeline == state.pipeline:
-        raise error("same_pipeline", "pipeline", deal=deal, pipeline=event.pipeline)
-    return DealTransferred(event.pipeline, *_first_or_named(target, event.stage, at))
-
-
-def _opening(action: OpenDeal, deal: str, known: Known, at: Instant) -> DealOpened:
-    pipeline = known.pipelines.get(action.pipeline)
-    if pipeline is None:
-        raise unknown_pipeline(action.pipeline, known)
-    return DealOpened(
-        action.pipeline,
-        *_first_or_named(pipeline, action.stage, at),
-        subject=action.subject or deal,
-        value=action.value,
-        owner=action.owner,
-        source=action.source,
-        expected_close=action.expected_close,
-        attributes={k: v for k, v in (action.attributes or {}).items() if v is not None},
-    )
-
-
-def _first_or_named(pipeline: Pipeline, stage: str | None, at: Instant) -> tuple[int, str]:
-    """The version in force and its stage of that key, by default its first, if a deal may begin there."""
-    definition = pipeline.in_force(at)
-    if stage:
-        _known_stage(pipeline, definition, stage)
-    stage = stage or definition.stages[0].key
-    against = definition.against(definition.keys, None, definition.index(stage))
-    if against is not None:
-        raise definition.refusal(against, pipeline=pipeline.key)
-    return definition.version, stage
-
-
-def _judge_merge(deal: str, into: str, known: Known) -> None:
-    if into == deal:
-        raise error("merge_into_itself", "into", deal=deal)
-    target = known.deal(into)
-    if target is None:
-        raise error("merge_into_unknown", "into", into=into)
-    if target.state.status == "merged":
-        raise error("merge_into_merged", "into", into=into)
-
-
-def _known_stage(pipeline: Pipeline, definition: Definition, stage: str) -> None:
-    if not definition.has(stage):
-        raise pipeline.unknown_stage(stage, definition)
 
 
 def _standing(deal: Deal, version: int) -> Entry:

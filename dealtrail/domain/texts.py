@@ -119,6 +119,11 @@ def is_text(given: object) -> TypeGuard[str]:
     return isinstance(given, str) and (given.isascii() or not any("\ud800" <= c <= "\udfff" for c in given))
 
 
+def is_prose(given: object) -> TypeGuard[str]:
+    """Whether this is a text as `Prose` is, of any length: one without NUL and halves of characters."""
+    return is_text(given) and "\0" not in given
+
+
 def plain_name(given: object, field: str | None) -> str:
     """A name in an object, as a text that a file can hold. Errors: invalid_field."""
     if type(given) is str and given.isascii():

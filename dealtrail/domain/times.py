@@ -116,6 +116,15 @@ def _zone(name: str) -> ZoneInfo:
         raise error("invalid_tz", "tz", given=name) from None
 
 
+def iso(at: Instant) -> str:
+    """A moment as text: ISO 8601, UTC as `Z`.
+
+    >>> iso(1_500_000)
+    '1970-01-01T00:00:01.500000Z'
+    """
+    return moment(at).isoformat().replace("+00:00", "Z")
+
+
 def days(span: Fraction) -> float:
     """A span in microseconds as days of 86,400 s, rounded half to even to 2 decimals on the exact value.
 
@@ -146,6 +155,12 @@ def quantile(ordered: list[int], q: Fraction) -> Fraction | None:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def quantile_days(ordered: list[Instant], q: Fraction) -> float | None:
+    """The q-quantile of ascending spans in microseconds, as `days` gives it; None of none."""
+    found = quantile(ordered, q)
+    return None if found is None else days(found)
 
 
 def _rounded(exact: Fraction, decimals: int) -> float:

@@ -15,20 +15,11 @@ from dealtrail.domain.times import parse_time
 from dealtrail.projections.closing_report import ClosingReport
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
+from dealtrail.projections.definitions import known_pipeline, known_pipelines, lens_of, stage_index
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
-from dealtrail.projections.question import (
-    Asked,
-    Facts,
-    Lens,
-    When,
-    fits,
-    known_pipeline,
-    known_pipelines,
-    lens_of,
-    stage_index,
-)
+from dealtrail.projections.question import Asked, Facts, Lens, When, fits
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.ways import behind, way_of
 from dealtrail.store.log import Log

@@ -10,12 +10,13 @@ import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.conditions import Scalar
-from dealtrail.domain.times import DAY, Instant, day_of, days, quantile
+from dealtrail.domain.times import DAY, Instant, day_of, quantile_days
 from dealtrail.projections import pipeline_report
 from dealtrail.projections.deals import ids_of
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.holding import One, Tally, cells, each
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Facts, Lens, When, fits, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, Facts, Lens, When, fits, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
@@ -210,7 +211,6 @@ def _slippage(rows: list[Dated]) -> dict[str, Any]:
     later = [[move for move in row.moves if move > 0] for row in rows]
     earlier = [[-move for move in row.moves if move < 0] for row in rows]
     slipped = sorted((row.dates[-1] - row.dates[0]).days * DAY for row in rows if row.dates)
-    median = quantile(slipped, Fraction(1, 2))
     return {
         "deals": len(rows),
         "dated": len(slipped),
@@ -221,7 +221,7 @@ def _slippage(rows: list[Dated]) -> dict[str, Any]:
         "pulled": sum(map(bool, earlier)),
         "pulls": sum(map(len, earlier)),
         "days_pulled": sum(map(sum, earlier)),
-        "median_days_slipped": None if median is None else days(median),
+        "median_days_slipped": quantile_days(slipped, Fraction(1, 2)),
     }
 
 

@@ -14,11 +14,12 @@ from dealtrail.domain.allowed import KINDS, Kind
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.definitions import Definition
 from dealtrail.domain.texts import shaped
-from dealtrail.domain.times import Instant, days, moment, quantile, share
+from dealtrail.domain.times import Instant, moment, quantile_days, share
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.funnel_report import AskedOfCohort, Cohort
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, When, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, When, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.projections.ways import CLOSED, OUTCOMES, Step, Way, way_of
 from dealtrail.store.log import Log
@@ -202,7 +203,6 @@ def _variant(stages: list[str], ways: list[Way], deals: int) -> Variant:
         outcomes[way.status] += way.size
     size = sum(outcomes.values())
     lengths = sorted(chain.from_iterable(_days_to_close(way.journey) for way in ways))
-    median = quantile(lengths, Fraction(1, 2))
     return Variant(
         stages=stages,
         deals=size,
@@ -210,7 +210,7 @@ def _variant(stages: list[str], ways: list[Way], deals: int) -> Variant:
         conforming=sum(way.size for way in ways if not way.against),
         **outcomes,
         win_rate=share(outcomes["won"], size),
-        median_days_to_close=None if median is None else days(median),
+        median_days_to_close=quantile_days(lengths, Fraction(1, 2)),
     )
 
 

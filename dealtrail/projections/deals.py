@@ -15,8 +15,9 @@ from dealtrail.domain.money import Money
 from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
+from dealtrail.projections.definitions import known_pipeline, known_pipelines, lens_of, stage_index
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
-from dealtrail.projections.question import Lens, When, fits, known_pipeline, known_pipelines, lens_of, stage_index
+from dealtrail.projections.question import Lens, When, fits
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 from dealtrail.store.sealing import Opening

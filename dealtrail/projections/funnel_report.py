@@ -13,10 +13,11 @@ from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.errors import error
 from dealtrail.domain.periods import parse_period
 from dealtrail.domain.reasons import REASONED
-from dealtrail.domain.times import DAY, Instant, days, moment, quantile, share, zone
+from dealtrail.domain.times import DAY, Instant, moment, quantile_days, share, zone
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Lens, When, grouped, known_pipeline, lens_of, plain_number
+from dealtrail.projections.question import Asked, Lens, When, grouped, plain_number
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
@@ -191,7 +192,6 @@ def _stages(cohort: list[Journey], lens: Lens) -> list[FunnelStage]:
     for index, stage in enumerate(lens.under.stages):
         count = {field: sum(len(j.deals) for j in cohort if holds(j, index)) for field, holds in STAGE_FIELDS.items()}
         spans = sorted(chain.from_iterable(journey.spans(index) for journey in cohort))
-        median, p90 = quantile(spans, Fraction(1, 2)), quantile(spans, Fraction(9, 10))
         rows.append(
             FunnelStage(
                 stage=stage.key,
@@ -205,8 +205,8 @@ def _stages(cohort: list[Journey], lens: Lens) -> list[FunnelStage]:
                 transferred=count["transferred"],
                 conversion_from_start=share(count["reached"], deals),
                 conversion_to_next=share(count["passed"], count["reached"]),
-                median_days_to_pass=None if median is None else days(median),
-                p90_days_to_pass=None if p90 is None else days(p90),
+                median_days_to_pass=quantile_days(spans, Fraction(1, 2)),
+                p90_days_to_pass=quantile_days(spans, Fraction(9, 10)),
                 reasons=_reasons([journey for journey in cohort if journey.furthest == index]),
             )
         )

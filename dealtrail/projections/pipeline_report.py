@@ -13,10 +13,11 @@ from eventsourcing.sqlite import SQLiteCursor
 from dealtrail.domain.conditions import Scalar
 from dealtrail.domain.definitions import Stage
 from dealtrail.domain.money import of_millionths, rounded, times, total
-from dealtrail.domain.times import Instant, days, quantile
+from dealtrail.domain.times import Instant, quantile_days
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.holding import Tally, cells, tallies
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Asked, Lens, When, columns_of, fits, grouped, known_pipeline, lens_of
+from dealtrail.projections.question import Asked, Lens, When, columns_of, fits, grouped
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
@@ -138,12 +139,11 @@ class _Sum(msgspec.Struct, frozen=True):
 
     def figures(self) -> PipelineFigures:
         """Counts, sums rounded once, and the median of the days in stage."""
-        median = quantile(self.spans, Fraction(1, 2))
         return PipelineFigures(
             deals=len(self.spans),
             value=_rounded(self.value),
             weighted_value=_rounded(self.weighted_value),
-            median_days_in_stage=None if median is None else days(median),
+            median_days_in_stage=quantile_days(self.spans, Fraction(1, 2)),
             stalled=self.stalled,
         )
 

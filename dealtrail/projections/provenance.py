@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from dealtrail.domain.errors import error
-from dealtrail.domain.times import Instant, moment
-from dealtrail.projections.question import Lens, When, understood
+from dealtrail.domain.times import iso, moment
+from dealtrail.projections.definitions import understood
+from dealtrail.projections.question import Lens, When
 from dealtrail.store.log import Log
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -24,8 +25,8 @@ def heading(
     question = {
         "report": report,
         "pipeline": lens.pipeline.key,
-        "as_of": shown(at.as_of),
-        "known_at": shown(at.known_at),
+        "as_of": iso(at.as_of),
+        "known_at": iso(at.known_at),
         **asked,
         "definition": understood(asked["definition"], lens),
     }
@@ -56,8 +57,3 @@ def content_digest(question: Any, figures: Any) -> str:
 def digest(content: str, chain: bytes) -> str:
     """SHA-256 over a content digest and the log's chain at the report's position."""
     return sha256(f"{content}:{chain.hex()}".encode()).hexdigest()
-
-
-def shown(at: Instant) -> str:
-    """A moment as reports show it: ISO 8601 in UTC."""
-    return moment(at).isoformat().replace("+00:00", "Z")

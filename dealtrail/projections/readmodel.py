@@ -6,11 +6,9 @@ one process rebuild at a time, and its commit is the switch.
 """
 
 import os
-import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from glob import escape, glob
 from threading import Lock
 from time import perf_counter
 
@@ -18,7 +16,8 @@ import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
 from dealtrail.domain.times import moment
-from dealtrail.projections.schema import fingerprint, migrate
+from dealtrail.projections.generations import Generations
+from dealtrail.projections.schema import fingerprint
 from dealtrail.projections.writing import catch_up, fill, read_checkpoint
 from dealtrail.store import telemetry
 from dealtrail.store.connections import Datastore, file_name, inode, memory_name, translated
@@ -46,6 +45,7 @@ class ReadModel:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lock = Lock()
+        self._generations = Generations(self._path, in_memory=log.in_memory)
         self._point()
         if not log.in_memory:
             telemetry.watch(self)
@@ -68,7 +68,7 @@ class ReadModel:
         with self._lock:
             if inode(self._path) != self._files[0]:
                 self._point()
-            elif self._generation is not None and inode(self._file(self._number)) != self._files[1]:
+            elif self._generation is not None and inode(self._generations.file(self._number)) != self._files[1]:
                 self._generation = None
 
     def _found(self) -> None:
@@ -130,9 +130,7 @@ class ReadModel:
         """The numbers of the generations that have files: the one that answers, and older ones."""
         if self._log.in_memory:
             return [self._number] if self._number else []
-        folder, beginning = os.path.dirname(os.path.abspath(self._path)), os.path.basename(self._path) + "-"
-        ends = [name.removeprefix(beginning) for name in os.listdir(folder) if name.startswith(beginning)]
-        return sorted(int(end) for end in ends if end.isdecimal())
+        return self._generations.numbers()
 
     @contextmanager
     def as_it_stands(self) -> Iterator[SQLiteCursor | None]:
@@ -143,8 +141,8 @@ class ReadModel:
             c.execute("SELECT number FROM generation")
             number = c.fetchone()[0]
             generation = self._generation if number == self._number else None
-            if generation is None and not self._log.in_memory and os.path.exists(self._file(number)):
-                generation = Datastore(file_name(self._file(number), create=False), durable=False)
+            if generation is None and not self._log.in_memory and os.path.exists(self._generations.file(number)):
+                generation = self._generations.named(number)
                 held.callback(generation.close)
             yield None if generation is None else held.enter_context(generation.transaction(commit=False))
 
@@ -208,11 +206,11 @@ class ReadModel:
                 return self._generation
             # The datastore that this one takes the place of is closed when its last reader lets go of it.
             self._generation, self._number = self._opened(number), number
-            self._files = (self._files[0], inode(self._file(number)))
+            self._files = (self._files[0], inode(self._generations.file(number)))
             return self._generation
 
     def _opened(self, number: int) -> Datastore | None:
-        generation = Datastore(file_name(self._file(number), create=False), durable=False)
+        generation = self._generations.named(number)
         try:
             log_id, position, chain, made_by = _checkpoint(generation)
             if log_id != self._log.id or made_by != fingerprint():
@@ -226,9 +224,6 @@ class ReadModel:
         generation.close()
         return None
 
-    def _file(self, number: int) -> str:
-        return f"{self._path}-{number}"
-
     def _rebuild(self, instead_of: int | None, progress: Progress | None) -> None:
         """Write the next generation under the pointer's write lock, and move the pointer to it.
 
@@ -241,10 +236,10 @@ class ReadModel:
             if instead_of not in (None, number):
                 return
             number += 1
-            generation = self._founded(number)
+            generation = self._generations.founded(number)
             with generation.transaction(commit=True) as c, self._log.reading() as reading:
                 fill(c, reading, self._log.id, progress)
-            self._finish(generation)
+            self._generations.finish(generation)
             pointer.execute("UPDATE generation SET number = ?", (number,))
             position, seconds = _checkpoint(generation)[1], round(perf_counter() - began, 3)
             made = Rebuilt(moment(self._log.clock()), number, position, seconds)
@@ -252,44 +247,8 @@ class ReadModel:
             logger.info("made generation %d of %s: %d events in %.1f s", number, self._path, position, seconds)
         with self._lock:
             self._generation, self._number = generation, number
-            self._files = (self._files[0], inode(self._file(number)))
-        self._remove_before(number - 1)
-
-    def _founded(self, number: int) -> Datastore:
-        if self._log.in_memory:
-            generation = Datastore(memory_name(), durable=False)
-        else:
-            self._remove(number)  # what a rebuild that was cut off may have left
-            generation = Datastore(file_name(self._file(number), create=True), durable=False)
-        with generation.get_connection(commit=True) as connection:
-            migrate(connection._sqlite_conn, indexes=False)
-        return generation
-
-    def _finish(self, generation: Datastore) -> None:
-        """Add the indexes, faster than row by row, and bring everything to the disk."""
-        with generation.get_connection(commit=True) as connection:
-            raw = connection._sqlite_conn
-            migrate(raw)
-            if not self._log.in_memory:
-                raw.execute("PRAGMA synchronous=FULL")
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                raw.execute("PRAGMA synchronous=NORMAL")
-
-    def _remove(self, number: int) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.remove(self._file(number) + suffix)
-
-    def _remove_before(self, number: int) -> None:
-        """Remove the generations that nobody opens any more; the one before the current stays for slower processes.
-
-        All of them, since a process that was killed may have left its own.
-        """
-        if not self._log.in_memory:
-            for file in glob(f"{escape(self._path)}-*"):
-                found = re.fullmatch(r"(\d+)(-wal|-shm)?", file.removeprefix(f"{self._path}-"))
-                if found and int(found[1]) < number:
-                    self._remove(int(found[1]))
+            self._files = (self._files[0], inode(self._generations.file(number)))
+        self._generations.remove_before(number - 1)
 
 
 def _follows(store: str, reading: Reading, position: int, chain: str) -> bool:

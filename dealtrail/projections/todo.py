@@ -10,9 +10,10 @@ import msgspec
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import Instant, day_of, days, moment
 from dealtrail.projections.deals import ids_of
+from dealtrail.projections.definitions import known_pipeline, lens_of
 from dealtrail.projections.holding import One, cells, each
 from dealtrail.projections.provenance import heading
-from dealtrail.projections.question import Lens, When, known_pipeline, lens_of
+from dealtrail.projections.question import Lens, When
 from dealtrail.projections.readmodel import ReadModel
 from dealtrail.store.log import Log
 
