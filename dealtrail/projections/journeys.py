@@ -67,10 +67,18 @@ _COHORT = (
     " WHERE opened_into = :pipeline AND opened_at >= :from AND opened_at < :until AND opened_at <= :as_of"
     " AND path_from <= :position"
 )
+# What is known of these deals, and has occurred in them, lies whole before T and K: they are taken shape by shape.
+_WHOLE = "last_at <= :as_of AND last_known <= :position"
+_BY_SHAPE = (
+    "SELECT shape, group_concat(ats), group_concat(number), group_concat(reasons)"
+    f" FROM deal INDEXED BY deal_opened {_COHORT} AND {_WHOLE} GROUP BY shape"
+)
 _ROWS = (
-    f"SELECT number, {_COLUMNS} FROM deal INDEXED BY deal_opened {_COHORT} UNION ALL"
+    f"SELECT number, {_COLUMNS} FROM deal INDEXED BY deal_opened {_COHORT} AND NOT (:by_shape AND {_WHOLE}) UNION ALL"
     f" SELECT deal, {_COLUMNS} FROM past_path INDEXED BY past_path_opened {_COHORT} AND path_to > :position"
 )
+_MANY_INTEGERS = msgspec.json.Decoder(list[list[int]])
+_MANY_REASONS = msgspec.json.Decoder(list[list[str | None]])
 
 
 def journeys(
@@ -86,12 +94,20 @@ def journeys(
 
     `within` microseconds from its opening only count for each deal; filter and groups look at the deal as it opened.
     """
-    c.execute(_ROWS, {**at.values, "pipeline": lens.pipeline.key, "from": cohort[0], "until": cohort[1]})
-    rows = c.fetchall()
-    c.execute("SELECT id, marks FROM shape WHERE id IN (SELECT value FROM json_each(?))", (_ids(rows),))
-    ways = {number: _Way(marks_of(marks), lens) for number, marks in c.fetchall()}
     fields = tuple(columns_of(where, group_by))
+    by_shape = not fields and within is None and not _conditional(lens, 1)
+    values = {**at.values, "pipeline": lens.pipeline.key, "from": cohort[0], "until": cohort[1], "by_shape": by_shape}
+    lots: list[tuple[Any, ...]] = []
+    if by_shape:
+        c.execute(_BY_SHAPE, values)
+        lots = c.fetchall()
+    c.execute(_ROWS, values)
+    rows = c.fetchall()
+    shapes = {row[0] for row in lots} | {row[3] for row in rows}
+    c.execute(_SHAPES, (msgspec.json.encode(shapes).decode(),))
+    ways = {number: _Way(marks_of(marks), lens) for number, marks in c.fetchall()}
     found: dict[Any, Journey] = {}
+    _take_whole(lots, ways, found)
     for number, opened_at, last_known, shape, ats_text, knowns, bases_text, reasons_text in rows:
         ats = integers_of(ats_text)
         until = at.as_of - opened_at
@@ -107,18 +123,38 @@ def journeys(
         facts = _as_opened(bases[0], fields) if fields else _NOTHING
         read = way.read(length, bases)
         key = (shape, length, read, _encode(facts) if fields else None)
-        journey = found.get(key)
-        if journey is None:
-            journey = found[key] = way.journey(length, read, facts)
-        journey.ats.append(ats)
-        journey.deals.append(number)
-        if journey.status in REASONED:
-            journey.reasons.append(way.reason(length, reasons_text))
+        own = found.get(key)
+        if own is None:
+            own = found[key] = way.journey(length, read, facts)
+        own.ats.append(ats)
+        own.deals.append(number)
+        if own.status in REASONED:
+            own.reasons.append(way.reason(length, reasons_of(reasons_text)))
     return [journey for journey in found.values() if fits(where, journey.facts)]
 
 
-def _ids(rows: list[tuple[Any, ...]]) -> str:
-    return msgspec.json.encode({row[3] for row in rows}).decode()
+def _take_whole(lots: list[tuple[Any, ...]], ways: Mapping[int, "_Way"], found: dict[Any, Journey]) -> None:
+    """The deals whose whole path counts, those of a shape at once."""
+    for shape, ats_of_all, numbers, reasons_of_all in lots:
+        way = ways[shape]
+        length = way.length
+        if way.merged < length:
+            continue
+        read = way.read(length, [])
+        journey = found[shape, length, read, None] = way.journey(length, read, _NOTHING)
+        journey.ats.extend(_MANY_INTEGERS.decode(f"[{ats_of_all}]"))
+        journey.deals.extend(integers_of(f"[{numbers}]"))
+        if journey.status in REASONED:
+            journey.reasons.extend(way.reason(length, own) for own in _MANY_REASONS.decode(f"[{reasons_of_all}]"))
+
+
+_SHAPES = "SELECT id, marks FROM shape WHERE id IN (SELECT value FROM json_each(?))"
+
+
+def _conditional(lens: Lens, since: int) -> bool:
+    """Whether a stage recorded under a version, or a later one, is read by conditions on the deal."""
+    definitions = lens.pipeline.definitions[since : lens.under.version]
+    return any(not isinstance(move, str) for definition in definitions for move in definition.moves.values())
 
 
 _NOTHING = Facts(None, None, None, {})
@@ -144,12 +180,10 @@ class _Way:
         kinds = [mark.kind for mark in marks]
         self.merged = kinds.index("merged") if "merged" in kinds else len(kinds)
         own = {mark.definition for mark in marks if mark.stage and mark.pipeline == lens.pipeline.key}
-        self.conditional = any(
-            not isinstance(move, str)
-            for definition in lens.pipeline.definitions[min(own, default=0) : lens.under.version]
-            for move in definition.moves.values()
-        )
+        self.length = len(marks)
+        self.conditional = _conditional(lens, min(own, default=0))
         self._read: dict[int, tuple[int | None, ...]] = {}
+        self._ended: dict[int, int] = {}
         self._reasons: dict[tuple[int, str], str | None] = {}
 
     def read(self, length: int, bases: list[Basis]) -> tuple[int | None, ...]:
@@ -160,16 +194,17 @@ class _Way:
             self._read[length] = tuple(self._places(length, repeat(_NO_BASIS)))
         return self._read[length]
 
-    def reason(self, length: int, reasons: str) -> str | None:
+    def reason(self, length: int, reasons: list[str | None]) -> str | None:
         """The reason of the end that is the last of the first marks; `reasons` are those of the whole path."""
-        key = (length, reasons)
+        if length not in self._ended:
+            self._ended[length] = sum(mark.kind in REASONED for mark in self._marks[:length])
+        given = reasons[self._ended[length] - 1]
+        if given is None:
+            return None
+        key = (length, given)
         if key not in self._reasons:
-            ended = sum(mark.kind in REASONED for mark in self._marks[:length])
-            last, given = self._marks[length - 1], reasons_of(reasons)[ended - 1]
-            if given is not None:
-                definitions = self._lens.pipeline.definitions
-                given = read_reason(definitions, last.kind, given, last.definition, self._lens.under.version)
-            self._reasons[key] = given
+            last, definitions = self._marks[length - 1], self._lens.pipeline.definitions
+            self._reasons[key] = read_reason(definitions, last.kind, given, last.definition, self._lens.under.version)
         return self._reasons[key]
 
     def _places(self, length: int, bases: Iterator[Basis]) -> Iterator[int | None]:
