@@ -279,3 +279,37 @@ def test_a_read_model_of_another_log_is_made_again(path, tmp_path):
             os.replace(tmp_path / name, tmp_path / name.replace("other", "sales"))
     with Trail.open(path) as trail:
         assert trail.pipeline_report("b2b").total.deals == 1
+
+
+def _overwrite(pointer, offset, given):
+    with open(pointer, "r+b") as file:
+        file.seek(offset)
+        file.write(given)
+
+
+def _number(pointer, statement):
+    with closing(sqlite3.connect(pointer)) as raw:
+        raw.executescript(statement)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda pointer: _overwrite(pointer, 0, b"no database at all"),
+        lambda pointer: _overwrite(pointer, 100, bytes(500)),
+        lambda pointer: os.truncate(pointer, 3000),
+        lambda pointer: _number(pointer, "UPDATE generation SET number = 'seven'"),
+        lambda pointer: _number(pointer, "DELETE FROM generation"),
+    ],
+    ids=["head", "first page", "cut", "text", "empty"],
+)
+def test_a_damaged_pointer_to_the_read_model_is_made_anew(path, damage):
+    with Trail.open(path) as trail:
+        then = trail.last_recorded_at()
+        digest = trail.pipeline_report("b2b", as_of=then, known_at=then).digest
+    damage(f"{path}.read")
+    with Trail.open(path) as trail:
+        assert trail.pipeline_report("b2b", as_of=then, known_at=then).digest == digest
+        assert trail.verify().findings == []
+        trail.rebuild()
+    assert count(path) == 2

@@ -37,6 +37,7 @@ REVIEWED = {
     ("path", "store/connections.py", "inode"): ({"path"}, "the store's own path"),
     ("path", "projections/status.py", "_files"): ({"path"}, "the store's own path, escaped where it is a pattern"),
     ("path", "projections/health.py", "_writable"): ({"log.path"}, "the store's own path"),
+    ("path", "projections/readmodel.py", "ReadModel._point"): ({"self._path"}, "the read model's own path"),
     ("path", "projections/readmodel.py", "ReadModel.as_it_stands"): (
         {"self._generations", "self._pointer", "ExitStack()"},
         "the read model's own path, and the whole number of a generation, which its own file names",
@@ -45,8 +46,8 @@ REVIEWED = {
         {"self._beginning"},
         "the read model's own path, escaped as a pattern",
     ),
-    ("path", "projections/generations.py", "Generations._remove"): (
-        {"self._beginning", "number"},
+    ("path", "projections/generations.py", "remove"): (
+        {"path"},
         "the read model's own path, and the whole number of a generation",
     ),
     ("path", "importing/mapping.py", "Mapping.load"): ({"path"}, "a file that the caller names"),

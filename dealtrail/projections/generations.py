@@ -68,6 +68,11 @@ class Generations:
                 yield int(found[1]), found[2] or ""
 
     def _remove(self, number: int) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                os.remove(self.file(number) + suffix)
+        remove(self.file(number))
+
+
+def remove(path: str) -> None:
+    """Remove a file of SQLite, and what it keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            os.remove(path + suffix)

@@ -15,8 +15,9 @@ from time import perf_counter
 import msgspec
 from eventsourcing.sqlite import SQLiteCursor
 
+from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.domain.times import moment
-from dealtrail.projections.generations import Generations
+from dealtrail.projections.generations import Generations, remove
 from dealtrail.projections.schema import fingerprint
 from dealtrail.projections.writing import catch_up, fill, read_checkpoint
 from dealtrail.store import telemetry
@@ -51,15 +52,31 @@ class ReadModel:
             telemetry.watch(self)
 
     def _point(self) -> None:
-        """Open the pointer, at no generation yet."""
+        """Open the pointer, at no generation yet; make one anew that cannot be read."""
         self._number = 0
         self._generation: Datastore | None = None
         self._files: tuple[object, object] = (None, None)
+        known = inode(self._path)
+        try:
+            self._open_pointer()
+        except DealtrailError as trouble:
+            if self._log.in_memory or trouble.code not in ("damaged", "not_a_store") or not os.path.isfile(self._path):
+                raise
+            logger.warning("%s cannot be read (%s); rebuilding it", self._path, trouble.message)
+            if inode(self._path) == known:  # nobody else has made it anew meanwhile
+                remove(self._path)
+            self._open_pointer()
+        self._files = (inode(self._path), None)
+
+    def _open_pointer(self) -> None:
         name = memory_name() if self._log.in_memory else file_name(self._path, create=True)
         self._pointer = Datastore(name, durable=True)
-        with translated(self._path):
-            self._found()
-        self._files = (inode(self._path), None)
+        try:
+            with translated(self._path):
+                self._found()
+        except DealtrailError:
+            self._pointer.close()
+            raise
 
     def _look(self) -> None:
         """Begin anew where somebody deleted the files, as anybody may at any time."""
@@ -76,6 +93,9 @@ class ReadModel:
         with self._pointer.transaction(commit=False) as c:
             c.execute("SELECT 1 FROM sqlite_master WHERE name = 'generation'")
             if c.fetchone():
+                c.execute("SELECT typeof(number) FROM generation")
+                if c.fetchall() != [("integer",)]:
+                    raise error("damaged", path=self._path, why="it names no generation")
                 return
         with self._pointer.transaction(commit=True) as c:
             c.execute("CREATE TABLE IF NOT EXISTS generation (number INTEGER NOT NULL)")
