@@ -33,6 +33,7 @@ REVIEWED = {
     ("path", "trail.py", "Trail.open"): ({"path"}, "the path of the store, as its caller names it"),
     ("path", "store/log.py", "Log._inspect"): ({"self.path"}, "the store's own path"),
     ("path", "store/connections.py", "_cannot_open"): ({"path"}, "the store's own path"),
+    ("path", "store/connections.py", "_Pool._create_connection"): ({"self.db_name"}, "the store's own path, as a URI"),
     ("path", "store/connections.py", "file_name"): ({"path"}, "the store's own path"),
     ("path", "store/connections.py", "inode"): ({"path"}, "the store's own path"),
     ("path", "projections/status.py", "_files"): ({"path"}, "the store's own path, escaped where it is a pattern"),

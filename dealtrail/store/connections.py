@@ -21,6 +21,7 @@ from dealtrail.domain.errors import DealtrailError, error
 from dealtrail.store import forks, telemetry
 
 LOCK_TIMEOUT_SECONDS = 60
+_COMPILED_STATEMENTS = 128
 # Between two attempts at the write lock. SQLite's own handler waits longer the longer it has waited, so that whoever
 # came last is served first; among equals that ask equally often, nobody's turn is put off.
 _PAUSE_SECONDS = (0.0005, 0.0025)
@@ -90,8 +91,19 @@ class _Pool(SQLiteConnectionPool):
 
     def _create_connection(self) -> SQLiteConnection:
         forks.refuse_what_was_inherited(self)
-        raw = super()._create_connection()._sqlite_conn
-        raw.row_factory = None
+        # The library would have each connection keep one compiled statement, so that ours were compiled at every use.
+        raw = sqlite3.connect(
+            self.db_name,
+            uri=True,
+            check_same_thread=False,
+            isolation_level=None,
+            cached_statements=_COMPILED_STATEMENTS,
+            timeout=LOCK_TIMEOUT_SECONDS,
+        )
+        if not self.is_sqlite_memory_mode and not self.is_journal_mode_wal:
+            if raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                raw.execute("PRAGMA journal_mode=WAL")
+            self.is_journal_mode_wal = True
         raw.execute(f"PRAGMA synchronous={'FULL' if self._durable else 'NORMAL'}")
         raw.execute("PRAGMA recursive_triggers=ON")  # so that REPLACE fires the triggers that refuse DELETE
         raw.execute("PRAGMA trusted_schema=OFF")
