@@ -86,30 +86,27 @@ class Head:
     recorded_at: int | None
 
 
-def link(chain: bytes, log: str, position: int, row: Sequence[object]) -> bytes:
+def link(chain: bytes, log: str, position: int, row: Sequence[Any]) -> bytes:
     """The next value of the chain: SHA-256 over the one before, the log's id, the position and every stored column.
 
     Each part is hashed as it is stored, with its type and its length in front, so that no two rows read alike.
     """
     parts = [chain]
     for value in (log, position, *row):
-        kind, data = _bytes(value)
-        parts.append(b"%c%d:" % (kind, len(data)))
-        parts.append(data)
+        kind = type(value)
+        if value is None:
+            parts.append(b"n0:")
+        elif kind is int:
+            data = b"%d" % value
+            parts += (b"i%d:" % len(data), data)
+        elif kind is str:
+            data = value.encode()
+            parts += (b"t%d:" % len(data), data)
+        elif kind is bytes:
+            parts += (b"b%d:" % len(value), value)
+        else:
+            raise TypeError(kind.__name__)
     return sha256(b"".join(parts)).digest()
-
-
-def _bytes(value: object) -> tuple[bytes, bytes]:
-    match value:
-        case None:
-            return b"n", b""
-        case int():
-            return b"i", b"%d" % value
-        case str():
-            return b"t", value.encode()
-        case bytes():
-            return b"b", value
-    raise TypeError(type(value).__name__)
 
 
 class LogRecorder(SQLiteApplicationRecorder):
