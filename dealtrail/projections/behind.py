@@ -15,7 +15,7 @@ from dealtrail.domain.times import parse_time
 from dealtrail.projections.closing_report import ClosingReport
 from dealtrail.projections.conformance import ConformanceReport
 from dealtrail.projections.deals import DealView, views
-from dealtrail.projections.definitions import known_pipeline, known_pipelines, lens_of, stage_index
+from dealtrail.projections.definitions import known_pipelines, lens_of, pipeline_among, stage_index
 from dealtrail.projections.funnel_report import STAGE_FIELDS, TOTAL_FIELDS, AskedOfCohort, FunnelReport
 from dealtrail.projections.journeys import Journey, journeys
 from dealtrail.projections.pipeline_report import FIELDS, PipelineReport, standing
@@ -59,7 +59,7 @@ def deals_behind(
 
     with model.answering(at.position) as c:
         known = known_pipelines(c, at.position)
-        lens = lens_of(known_pipeline(c, report.pipeline, at.position), asked.definition, at)
+        lens = lens_of(pipeline_among(known, report.pipeline), asked.definition, at)
         index = None if stage is None else stage_index(lens, stage)
         numbers: set[int] = set()
         if isinstance(report, PipelineReport | ClosingReport):

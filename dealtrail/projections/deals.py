@@ -15,7 +15,7 @@ from dealtrail.domain.money import Money
 from dealtrail.domain.pipelines import Pipeline
 from dealtrail.domain.texts import Word, shaped
 from dealtrail.domain.times import moment
-from dealtrail.projections.definitions import known_pipeline, known_pipelines, lens_of, stage_index
+from dealtrail.projections.definitions import known_pipelines, lens_of, pipeline_among, stage_index
 from dealtrail.projections.holding import PERIOD_HOLDS, One, cells, each, stays
 from dealtrail.projections.question import Lens, When, fits
 from dealtrail.projections.readmodel import ReadModel
@@ -199,10 +199,11 @@ def list_deals(
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise error("invalid_field", "limit", why="give a whole number from 1")
     with model.answering(at.position) as c:
-        lens = lens_of(known_pipeline(c, key, at.position), "as_of", at)
+        known = known_pipelines(c, at.position)
+        lens = lens_of(pipeline_among(known, key), "as_of", at)
         index = None if stage is None else stage_index(lens, stage)
         names = page(c, listed(c, at, lens, status, owner, index, where), sort, limit, after)
-        found = views(c, log, at, known_pipelines(c, at.position), numbers_of(c, names))
+        found = views(c, log, at, known, numbers_of(c, names))
     by_name = {view.deal: view for view in found}
     return [by_name[name] for name in names]
 

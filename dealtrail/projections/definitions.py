@@ -51,7 +51,11 @@ def known_pipelines(c: SQLiteCursor, position: int) -> dict[str, Pipeline]:
 
 def known_pipeline(c: SQLiteCursor, key: object, position: int) -> Pipeline:
     """One pipeline as known at a log position. Errors: unknown_pipeline."""
-    known = known_pipelines(c, position)
+    return pipeline_among(known_pipelines(c, position), key)
+
+
+def pipeline_among(known: Mapping[str, Pipeline], key: object) -> Pipeline:
+    """The pipeline of a key. Errors: unknown_pipeline."""
     if not isinstance(key, str) or key not in known:
         raise error("unknown_pipeline", "pipeline", pipeline=key, nearest=nearest(key, known))
     return known[key]

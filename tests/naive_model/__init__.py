@@ -1335,18 +1335,21 @@ class Model:
         as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
         first, until = period(cohort, tz, fiscal_year_start)
         definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
-        deals = []
+        cohort_of = self._cohort(pipeline, as_of, known_at, first, until, within, where)
+        deals = [funnel_deal(deal, seen, pipeline, definitions, version) for deal, seen in cohort_of]
+        report = self._heading(pipeline, as_of, known_at, version, draft)
+        report.update(cohort={"from": first, "until": until}, within=within)
+        return fill(report, funnel_table, deals, definitions[version - 1], group_by)
+
+    def _cohort(self, pipeline, as_of, known_at, first, until, within, where):
+        """The deals opened into a pipeline in a period, each as it stood at the end of its window."""
         for deal in self._deals():
             state = self._state(deal, as_of, known_at)
             # Out: not opened by T, opened elsewhere, and merged by T even if its window ended before.
             if state is None or state["visits"][0]["pipeline"] != pipeline or state["status"] == "merged":
                 continue
             if first <= state["opened_at"] < until and matches(state["opened_as"], where):
-                seen = self._state(deal, horizon(state["opened_at"], within, as_of), known_at)
-                deals.append(funnel_deal(deal, seen, pipeline, definitions, version))
-        report = self._heading(pipeline, as_of, known_at, version, draft)
-        report.update(cohort={"from": first, "until": until}, within=within)
-        return fill(report, funnel_table, deals, definitions[version - 1], group_by)
+                yield deal, self._state(deal, horizon(state["opened_at"], within, as_of), known_at)
 
     def conformance(
         self,
@@ -1369,14 +1372,8 @@ class Model:
         as_of, known_at = moment_asked(as_of, tz, now), moment_asked(known_at, tz, now)
         first, until = period(cohort, tz, fiscal_year_start)
         definitions, version, draft = self._reading(pipeline, definition, as_of, known_at)
-        deals = []
-        for deal in self._deals():
-            state = self._state(deal, as_of, known_at)
-            if state is None or state["visits"][0]["pipeline"] != pipeline or state["status"] == "merged":
-                continue
-            if first <= state["opened_at"] < until and matches(state["opened_as"], where):
-                seen = self._state(deal, horizon(state["opened_at"], within, as_of), known_at)
-                deals.append(conformance_deal(deal, seen, pipeline, definitions, version))
+        cohort_of = self._cohort(pipeline, as_of, known_at, first, until, within, where)
+        deals = [conformance_deal(deal, seen, pipeline, definitions, version) for deal, seen in cohort_of]
         report = self._heading(pipeline, as_of, known_at, version, draft)
         report.update(cohort={"from": first, "until": until}, within=within, limit=limit)
         report.update(conformance_table(deals, definitions[version - 1], limit))
